@@ -1,0 +1,796 @@
+-- The landing zone: whatever arrives is staged here in batches, then promoted by stage.promote(batch).
+-- Nobody reads these tables. `ordinal` ties children to the copy of the parent they came with: within a
+-- batch for whole copies, null for children of a bulk operation (they may arrive far behind their parent)
+-- and for refunds that came alone.
+
+create schema if not exists stage;
+comment on schema stage is 'Rows on their way to schema shopify. Nobody reads here.';
+create table stage.orders (
+    batch_id bigint not null,
+    ordinal integer,
+    sent_at timestamptz not null,
+    id bigint not null,
+    name text,
+    created_at timestamptz,
+    updated_at timestamptz not null,
+    processed_at timestamptz,
+    cancelled_at timestamptz,
+    closed_at timestamptz,
+    cancel_reason text,
+    financial_status text,
+    fulfillment_status text,
+    currency text,
+    presentment_currency text,
+    total_price numeric,
+    subtotal_price numeric,
+    total_tax numeric,
+    total_discounts numeric,
+    total_shipping numeric,
+    total_refunded numeric,
+    current_total_price numeric,
+    current_subtotal_price numeric,
+    current_total_tax numeric,
+    current_total_discounts numeric,
+    customer_id bigint,
+    email text,
+    phone text,
+    note text,
+    source_name text,
+    tags text[],
+    test boolean,
+    taxes_included boolean
+);
+create index on stage.orders (batch_id);
+create table stage.order_line_items (
+    batch_id bigint not null,
+    ordinal integer,
+    sent_at timestamptz not null,
+    id bigint not null,
+    order_id bigint,
+    product_id bigint,
+    variant_id bigint,
+    title text,
+    variant_title text,
+    sku text,
+    vendor text,
+    quantity integer,
+    current_quantity integer,
+    original_unit_price numeric,
+    discounted_unit_price numeric,
+    original_total numeric,
+    discounted_total numeric,
+    requires_shipping boolean,
+    taxable boolean,
+    is_gift_card boolean
+);
+create index on stage.order_line_items (batch_id);
+create table stage.refunds (
+    batch_id bigint not null,
+    ordinal integer,
+    sent_at timestamptz not null,
+    id bigint not null,
+    order_id bigint,
+    created_at timestamptz,
+    total_refunded numeric,
+    note text
+);
+create index on stage.refunds (batch_id);
+create table stage.refund_line_items (
+    batch_id bigint not null,
+    ordinal integer,
+    sent_at timestamptz not null,
+    id bigint not null,
+    refund_id bigint,
+    order_id bigint,
+    line_item_id bigint,
+    quantity integer,
+    subtotal numeric,
+    total_tax numeric,
+    restock_type text
+);
+create index on stage.refund_line_items (batch_id);
+create table stage.customers (
+    batch_id bigint not null,
+    ordinal integer,
+    sent_at timestamptz not null,
+    id bigint not null,
+    first_name text,
+    last_name text,
+    email text,
+    phone text,
+    state text,
+    note text,
+    tags text[],
+    number_of_orders bigint,
+    amount_spent numeric,
+    currency text,
+    verified_email boolean,
+    tax_exempt boolean,
+    created_at timestamptz,
+    updated_at timestamptz not null
+);
+create index on stage.customers (batch_id);
+create table stage.products (
+    batch_id bigint not null,
+    ordinal integer,
+    sent_at timestamptz not null,
+    id bigint not null,
+    title text,
+    handle text,
+    vendor text,
+    product_type text,
+    status text,
+    tags text[],
+    published_at timestamptz,
+    created_at timestamptz,
+    updated_at timestamptz not null,
+    total_inventory bigint
+);
+create index on stage.products (batch_id);
+create table stage.product_variants (
+    batch_id bigint not null,
+    ordinal integer,
+    sent_at timestamptz not null,
+    id bigint not null,
+    product_id bigint,
+    title text,
+    sku text,
+    barcode text,
+    price numeric,
+    compare_at_price numeric,
+    position integer,
+    inventory_quantity bigint,
+    inventory_item_id bigint,
+    taxable boolean,
+    created_at timestamptz,
+    updated_at timestamptz
+);
+create index on stage.product_variants (batch_id);
+create table stage.deletions (
+    batch_id bigint not null,
+    sent_at timestamptz not null,
+    resource text not null check (resource in ('orders', 'customers', 'products')),
+    id bigint not null
+);
+create index on stage.deletions (batch_id);
+
+create table stage.customer_summaries (
+    batch_id bigint not null,
+    sent_at timestamptz not null,
+    id bigint not null,
+    number_of_orders bigint not null,
+    amount_spent numeric not null,
+    currency text not null
+);
+create index on stage.customer_summaries (batch_id);
+
+create table stage.redactions (
+    batch_id bigint not null,
+    sent_at timestamptz not null,
+    customer_id bigint,
+    order_ids bigint[] not null,
+    whole_shop boolean not null
+);
+create index on stage.redactions (batch_id);
+
+-- What an audit read from Shopify: just enough to compare. Emptied when the audit has compared.
+create table stage.audited (
+    job_id bigint not null,
+    table_name text not null,
+    id bigint not null,
+    parent_id bigint,
+    updated_at timestamptz,
+    amount numeric
+);
+create index on stage.audited (job_id, table_name, id);
+-- Orders with their lines and refunds. A copy replaces ours only if it is at least as new; its children
+-- replace ours as a set, and whatever is not in that set is marked deleted.
+create function stage.promote_orders(b control.batches) returns jsonb
+language plpgsql as $$
+declare
+    n bigint;
+    written jsonb := '{}';
+begin
+    -- An object may come twice in a batch: only its newest copy counts.
+    delete from stage.orders
+    where ctid = any (array(
+        select ctid
+        from (
+            select
+                ctid,
+                row_number() over (partition by id order by updated_at desc, sent_at desc, ordinal desc) as nth
+            from stage.orders
+            where batch_id = b.id
+        ) copies
+        where nth > 1
+    ));
+
+    insert into shopify.orders as t (
+        connection_id, id, name, created_at, updated_at, processed_at, cancelled_at, closed_at,
+        cancel_reason, financial_status, fulfillment_status, currency, presentment_currency,
+        total_price, subtotal_price, total_tax, total_discounts, total_shipping, total_refunded,
+        current_total_price, current_subtotal_price, current_total_tax, current_total_discounts,
+        customer_id, email, phone, note, source_name, tags, test, taxes_included, source, sent_at,
+        revision
+    )
+    select
+        b.connection_id, s.id, s.name, s.created_at, s.updated_at, s.processed_at, s.cancelled_at,
+        s.closed_at, s.cancel_reason, s.financial_status, s.fulfillment_status, s.currency,
+        s.presentment_currency, s.total_price, s.subtotal_price, s.total_tax, s.total_discounts,
+        s.total_shipping, s.total_refunded, s.current_total_price, s.current_subtotal_price,
+        s.current_total_tax, s.current_total_discounts, s.customer_id, s.email, s.phone, s.note,
+        s.source_name, s.tags, s.test, s.taxes_included, b.source, s.sent_at, b.revision
+    from stage.orders s
+    where s.batch_id = b.id
+    order by s.id
+    on conflict (connection_id, id) do update
+    set
+        name = excluded.name,
+        created_at = excluded.created_at,
+        updated_at = excluded.updated_at,
+        processed_at = excluded.processed_at,
+        cancelled_at = excluded.cancelled_at,
+        closed_at = excluded.closed_at,
+        cancel_reason = excluded.cancel_reason,
+        financial_status = excluded.financial_status,
+        fulfillment_status = excluded.fulfillment_status,
+        currency = excluded.currency,
+        presentment_currency = excluded.presentment_currency,
+        total_price = excluded.total_price,
+        subtotal_price = excluded.subtotal_price,
+        total_tax = excluded.total_tax,
+        total_discounts = excluded.total_discounts,
+        total_shipping = excluded.total_shipping,
+        total_refunded = excluded.total_refunded,
+        current_total_price = excluded.current_total_price,
+        current_subtotal_price = excluded.current_subtotal_price,
+        current_total_tax = excluded.current_total_tax,
+        current_total_discounts = excluded.current_total_discounts,
+        customer_id = excluded.customer_id,
+        email = excluded.email,
+        phone = excluded.phone,
+        note = excluded.note,
+        source_name = excluded.source_name,
+        tags = excluded.tags,
+        test = excluded.test,
+        taxes_included = excluded.taxes_included,
+        deleted_at = null,
+        synced_at = now(),
+        source = excluded.source,
+        sent_at = excluded.sent_at,
+        revision = excluded.revision
+    where (t.updated_at is null or (t.updated_at, t.sent_at) <= (excluded.updated_at, excluded.sent_at))
+      and (t.deleted_at is null or t.deleted_at < excluded.updated_at)
+      and (t.redacted_at is null or t.redacted_at < excluded.sent_at);
+    get diagnostics n = row_count;
+    written := written || jsonb_build_object('orders', n);
+
+    insert into shopify.order_line_items as t (
+        connection_id, id, order_id, product_id, variant_id, title, variant_title, sku, vendor,
+        quantity, current_quantity, original_unit_price, discounted_unit_price, original_total,
+        discounted_total, requires_shipping, taxable, is_gift_card, source, sent_at, revision
+    )
+    select distinct on (s.id)
+        b.connection_id, s.id, s.order_id, s.product_id, s.variant_id, s.title, s.variant_title,
+        s.sku, s.vendor, s.quantity, s.current_quantity, s.original_unit_price,
+        s.discounted_unit_price, s.original_total, s.discounted_total, s.requires_shipping,
+        s.taxable, s.is_gift_card, b.source, s.sent_at, b.revision
+    from stage.order_line_items s
+    join shopify.orders p on p.connection_id = b.connection_id and p.id = s.order_id and p.revision = b.revision
+    where s.batch_id = b.id
+      and case
+        when b.operation_id is not null then true
+        else exists (
+            select from stage.orders c where c.batch_id = b.id and c.id = s.order_id and c.ordinal = s.ordinal
+        )
+      end
+    order by s.id
+    on conflict (connection_id, id) do update
+    set
+        order_id = excluded.order_id,
+        product_id = excluded.product_id,
+        variant_id = excluded.variant_id,
+        title = excluded.title,
+        variant_title = excluded.variant_title,
+        sku = excluded.sku,
+        vendor = excluded.vendor,
+        quantity = excluded.quantity,
+        current_quantity = excluded.current_quantity,
+        original_unit_price = excluded.original_unit_price,
+        discounted_unit_price = excluded.discounted_unit_price,
+        original_total = excluded.original_total,
+        discounted_total = excluded.discounted_total,
+        requires_shipping = excluded.requires_shipping,
+        taxable = excluded.taxable,
+        is_gift_card = excluded.is_gift_card,
+        deleted_at = null,
+        synced_at = now(),
+        source = excluded.source,
+        sent_at = excluded.sent_at,
+        revision = excluded.revision;
+    get diagnostics n = row_count;
+    written := written || jsonb_build_object('order_line_items', n);
+
+    insert into shopify.refunds as t (
+        connection_id, id, order_id, created_at, total_refunded, note, source, sent_at, revision
+    )
+    select distinct on (s.id)
+        b.connection_id, s.id, s.order_id, s.created_at, s.total_refunded, s.note, b.source,
+        s.sent_at, b.revision
+    from stage.refunds s
+    join shopify.orders p on p.connection_id = b.connection_id and p.id = s.order_id and p.revision = b.revision
+    where s.batch_id = b.id
+      and case
+        when b.operation_id is not null then true
+        else exists (
+            select from stage.orders c where c.batch_id = b.id and c.id = s.order_id and c.ordinal = s.ordinal
+        )
+      end
+    order by s.id
+    on conflict (connection_id, id) do update
+    set
+        order_id = excluded.order_id,
+        created_at = excluded.created_at,
+        total_refunded = excluded.total_refunded,
+        note = excluded.note,
+        deleted_at = null,
+        synced_at = now(),
+        source = excluded.source,
+        sent_at = excluded.sent_at,
+        revision = excluded.revision;
+    get diagnostics n = row_count;
+    written := written || jsonb_build_object('refunds', n);
+    insert into shopify.refund_line_items as t (
+        connection_id, id, refund_id, order_id, line_item_id, quantity, subtotal, total_tax, restock_type,
+        source, sent_at, revision
+    )
+    select distinct on (s.id)
+        b.connection_id, s.id, s.refund_id, s.order_id, s.line_item_id, s.quantity, s.subtotal,
+        s.total_tax, s.restock_type, b.source, s.sent_at, b.revision
+    from stage.refund_line_items s
+    join shopify.orders p on p.connection_id = b.connection_id and p.id = s.order_id and p.revision = b.revision
+    join stage.orders c on c.batch_id = b.id and c.id = s.order_id and c.ordinal = s.ordinal
+    where s.batch_id = b.id
+    order by s.id
+    on conflict (connection_id, id) do update
+    set
+        quantity = excluded.quantity,
+        subtotal = excluded.subtotal,
+        total_tax = excluded.total_tax,
+        restock_type = excluded.restock_type,
+        deleted_at = null,
+        synced_at = now(),
+        source = excluded.source,
+        sent_at = excluded.sent_at,
+        revision = excluded.revision;
+    get diagnostics n = row_count;
+    written := written || jsonb_build_object('refund_line_items', n);
+
+    if b.operation_id is null then
+        update shopify.order_line_items t
+        set deleted_at = p.sent_at, synced_at = now()
+        from stage.orders s
+        join shopify.orders p on p.connection_id = b.connection_id and p.id = s.id and p.revision = b.revision
+        where s.batch_id = b.id
+          and t.connection_id = b.connection_id and t.order_id = p.id
+          and t.revision <> b.revision and t.deleted_at is null;
+
+        update shopify.refunds t
+        set deleted_at = p.sent_at, synced_at = now()
+        from stage.orders s
+        join shopify.orders p on p.connection_id = b.connection_id and p.id = s.id and p.revision = b.revision
+        where s.batch_id = b.id
+          and t.connection_id = b.connection_id and t.order_id = p.id
+          and t.revision <> b.revision and (t.revision <> 0 or t.created_at < p.updated_at) and t.deleted_at is null;
+    end if;
+    return written;
+end $$;
+-- Refunds that came alone (`refunds/create`): revision 0 says so. A copy of the order from before such a
+-- refund does not list it, and must not remove it.
+create function stage.promote_lone_refunds(b control.batches) returns jsonb
+language plpgsql as $$
+declare
+    n bigint;
+    written jsonb := '{}';
+begin
+    insert into shopify.refunds as t (
+        connection_id, id, order_id, created_at, total_refunded, note, deleted_at, source, sent_at, revision
+    )
+    select distinct on (s.id)
+        b.connection_id, s.id, s.order_id, s.created_at, s.total_refunded, s.note, p.deleted_at, b.source,
+        s.sent_at, 0
+    from stage.refunds s
+    left join shopify.orders p on p.connection_id = b.connection_id and p.id = s.order_id
+    where s.batch_id = b.id and s.ordinal is null
+    order by s.id, s.sent_at desc
+    on conflict (connection_id, id) do update
+    set
+        created_at = excluded.created_at,
+        total_refunded = excluded.total_refunded,
+        note = excluded.note,
+        deleted_at = excluded.deleted_at,
+        synced_at = now(),
+        source = excluded.source,
+        sent_at = excluded.sent_at,
+        revision = excluded.revision
+    where t.sent_at <= excluded.sent_at;
+    get diagnostics n = row_count;
+    written := written || jsonb_build_object('refunds', n);
+
+    insert into shopify.refund_line_items as t (
+        connection_id, id, refund_id, order_id, line_item_id, quantity, subtotal, total_tax, restock_type,
+        deleted_at, source, sent_at, revision
+    )
+    select distinct on (s.id)
+        b.connection_id, s.id, s.refund_id, s.order_id, s.line_item_id, s.quantity, s.subtotal, s.total_tax,
+        s.restock_type, p.deleted_at, b.source, s.sent_at, 0
+    from stage.refund_line_items s
+    left join shopify.orders p on p.connection_id = b.connection_id and p.id = s.order_id
+    where s.batch_id = b.id and s.ordinal is null
+    order by s.id, s.sent_at desc
+    on conflict (connection_id, id) do update
+    set
+        quantity = excluded.quantity,
+        subtotal = excluded.subtotal,
+        total_tax = excluded.total_tax,
+        restock_type = excluded.restock_type,
+        deleted_at = excluded.deleted_at,
+        synced_at = now(),
+        source = excluded.source,
+        sent_at = excluded.sent_at,
+        revision = excluded.revision
+    where t.sent_at <= excluded.sent_at;
+    get diagnostics n = row_count;
+    return written || jsonb_build_object('refund_line_items', n);
+end $$;
+
+-- Customers. Webhooks leave out tags and totals (API 2025-01 and later): what they leave out stays as it is.
+create function stage.promote_customers(b control.batches) returns jsonb
+language plpgsql as $$
+declare
+    n bigint;
+    written jsonb := '{}';
+begin
+    -- An object may come twice in a batch: only its newest copy counts.
+    delete from stage.customers
+    where ctid = any (array(
+        select ctid
+        from (
+            select
+                ctid,
+                row_number() over (partition by id order by updated_at desc, sent_at desc, ordinal desc) as nth
+            from stage.customers
+            where batch_id = b.id
+        ) copies
+        where nth > 1
+    ));
+
+    insert into shopify.customers as t (
+        connection_id, id, first_name, last_name, email, phone, state, note, tags, number_of_orders,
+        amount_spent, currency, verified_email, tax_exempt, created_at, updated_at, source, sent_at,
+        revision, summary_at
+    )
+    select
+        b.connection_id, s.id, s.first_name, s.last_name, s.email, s.phone, s.state, s.note, s.tags,
+        s.number_of_orders, s.amount_spent, s.currency, s.verified_email, s.tax_exempt,
+        s.created_at, s.updated_at, b.source, s.sent_at, b.revision, case when s.number_of_orders is
+        not null then s.sent_at end
+    from stage.customers s
+    where s.batch_id = b.id
+    order by s.id
+    on conflict (connection_id, id) do update
+    set
+        first_name = excluded.first_name,
+        last_name = excluded.last_name,
+        email = excluded.email,
+        phone = excluded.phone,
+        state = excluded.state,
+        note = excluded.note,
+        tags = coalesce(excluded.tags, t.tags),
+        number_of_orders = case when excluded.summary_at >= coalesce(t.summary_at, '-infinity') then excluded.number_of_orders else t.number_of_orders end,
+        amount_spent = case when excluded.summary_at >= coalesce(t.summary_at, '-infinity') then excluded.amount_spent else t.amount_spent end,
+        currency = case when excluded.summary_at >= coalesce(t.summary_at, '-infinity') then excluded.currency else t.currency end,
+        verified_email = excluded.verified_email,
+        tax_exempt = excluded.tax_exempt,
+        created_at = excluded.created_at,
+        updated_at = excluded.updated_at,
+        summary_at = greatest(t.summary_at, excluded.summary_at),
+        deleted_at = null,
+        synced_at = now(),
+        source = excluded.source,
+        sent_at = excluded.sent_at,
+        revision = excluded.revision
+    where (t.updated_at is null or (t.updated_at, t.sent_at) <= (excluded.updated_at, excluded.sent_at))
+      and (t.deleted_at is null or t.deleted_at < excluded.updated_at)
+      and (t.redacted_at is null or t.redacted_at < excluded.sent_at);
+    get diagnostics n = row_count;
+    written := written || jsonb_build_object('customers', n);
+
+    -- Totals that came alone (`customers/purchasing_summary`): newer ones win, whatever the rest's age.
+    update shopify.customers t
+    set
+        number_of_orders = s.number_of_orders,
+        amount_spent = s.amount_spent,
+        currency = s.currency,
+        summary_at = s.sent_at,
+        synced_at = now()
+    from (
+        select distinct on (id) * from stage.customer_summaries where batch_id = b.id order by id, sent_at desc
+    ) s
+    where t.connection_id = b.connection_id and t.id = s.id
+      and s.sent_at >= coalesce(t.summary_at, '-infinity') and t.deleted_at is null;
+    return written;
+end $$;
+
+-- Products with their variants: like orders with their lines.
+create function stage.promote_products(b control.batches) returns jsonb
+language plpgsql as $$
+declare
+    n bigint;
+    written jsonb := '{}';
+begin
+    -- An object may come twice in a batch: only its newest copy counts.
+    delete from stage.products
+    where ctid = any (array(
+        select ctid
+        from (
+            select
+                ctid,
+                row_number() over (partition by id order by updated_at desc, sent_at desc, ordinal desc) as nth
+            from stage.products
+            where batch_id = b.id
+        ) copies
+        where nth > 1
+    ));
+
+    insert into shopify.products as t (
+        connection_id, id, title, handle, vendor, product_type, status, tags, published_at,
+        created_at, updated_at, total_inventory, source, sent_at, revision
+    )
+    select
+        b.connection_id, s.id, s.title, s.handle, s.vendor, s.product_type, s.status, s.tags,
+        s.published_at, s.created_at, s.updated_at, s.total_inventory, b.source, s.sent_at,
+        b.revision
+    from stage.products s
+    where s.batch_id = b.id
+    order by s.id
+    on conflict (connection_id, id) do update
+    set
+        title = excluded.title,
+        handle = excluded.handle,
+        vendor = excluded.vendor,
+        product_type = excluded.product_type,
+        status = excluded.status,
+        tags = excluded.tags,
+        published_at = excluded.published_at,
+        created_at = excluded.created_at,
+        updated_at = excluded.updated_at,
+        total_inventory = excluded.total_inventory,
+        deleted_at = null,
+        synced_at = now(),
+        source = excluded.source,
+        sent_at = excluded.sent_at,
+        revision = excluded.revision
+    where (t.updated_at is null or (t.updated_at, t.sent_at) <= (excluded.updated_at, excluded.sent_at))
+      and (t.deleted_at is null or t.deleted_at < excluded.updated_at);
+    get diagnostics n = row_count;
+    written := written || jsonb_build_object('products', n);
+
+    insert into shopify.product_variants as t (
+        connection_id, id, product_id, title, sku, barcode, price, compare_at_price, position,
+        inventory_quantity, inventory_item_id, taxable, created_at, updated_at, source, sent_at,
+        revision
+    )
+    select distinct on (s.id)
+        b.connection_id, s.id, s.product_id, s.title, s.sku, s.barcode, s.price, s.compare_at_price,
+        s.position, s.inventory_quantity, s.inventory_item_id, s.taxable, s.created_at,
+        s.updated_at, b.source, s.sent_at, b.revision
+    from stage.product_variants s
+    join shopify.products p on p.connection_id = b.connection_id and p.id = s.product_id and p.revision = b.revision
+    where s.batch_id = b.id
+      and case
+        when b.operation_id is not null then true
+        else exists (
+            select from stage.products c where c.batch_id = b.id and c.id = s.product_id and c.ordinal = s.ordinal
+        )
+      end
+    order by s.id
+    on conflict (connection_id, id) do update
+    set
+        product_id = excluded.product_id,
+        title = excluded.title,
+        sku = excluded.sku,
+        barcode = excluded.barcode,
+        price = excluded.price,
+        compare_at_price = excluded.compare_at_price,
+        position = excluded.position,
+        inventory_quantity = excluded.inventory_quantity,
+        inventory_item_id = excluded.inventory_item_id,
+        taxable = excluded.taxable,
+        created_at = excluded.created_at,
+        updated_at = excluded.updated_at,
+        deleted_at = null,
+        synced_at = now(),
+        source = excluded.source,
+        sent_at = excluded.sent_at,
+        revision = excluded.revision;
+    get diagnostics n = row_count;
+    written := written || jsonb_build_object('product_variants', n);
+
+    if b.operation_id is null then
+        update shopify.product_variants t
+        set deleted_at = p.sent_at, synced_at = now()
+        from stage.products s
+        join shopify.products p on p.connection_id = b.connection_id and p.id = s.id and p.revision = b.revision
+        where s.batch_id = b.id
+          and t.connection_id = b.connection_id and t.product_id = p.id
+          and t.revision <> b.revision and t.deleted_at is null;
+    end if;
+    return written;
+end $$;
+
+-- Deletions: they leave a tombstone, even of what never arrived, that only a newer copy can lift.
+create function stage.promote_deletions(b control.batches) returns void
+language plpgsql as $$
+begin
+    insert into shopify.orders as t (connection_id, id, deleted_at, source, sent_at, revision)
+    select distinct on (s.id) b.connection_id, s.id, s.sent_at, b.source, s.sent_at, b.revision
+    from stage.deletions s
+    where s.batch_id = b.id and s.resource = 'orders'
+    order by s.id, s.sent_at desc
+    on conflict (connection_id, id) do update
+    set deleted_at = excluded.deleted_at, synced_at = now(), source = excluded.source
+    where t.deleted_at is null and (t.updated_at is null or t.updated_at <= excluded.deleted_at);
+    update shopify.order_line_items t
+    set deleted_at = p.deleted_at, synced_at = now()
+    from stage.deletions s
+    join shopify.orders p on p.connection_id = b.connection_id and p.id = s.id and p.deleted_at is not null
+    where s.batch_id = b.id and s.resource = 'orders'
+      and t.connection_id = b.connection_id and t.order_id = s.id and t.deleted_at is null;
+    update shopify.refunds t
+    set deleted_at = p.deleted_at, synced_at = now()
+    from stage.deletions s
+    join shopify.orders p on p.connection_id = b.connection_id and p.id = s.id and p.deleted_at is not null
+    where s.batch_id = b.id and s.resource = 'orders'
+      and t.connection_id = b.connection_id and t.order_id = s.id and t.deleted_at is null;
+    update shopify.refund_line_items t
+    set deleted_at = p.deleted_at, synced_at = now()
+    from stage.deletions s
+    join shopify.orders p on p.connection_id = b.connection_id and p.id = s.id and p.deleted_at is not null
+    where s.batch_id = b.id and s.resource = 'orders'
+      and t.connection_id = b.connection_id and t.order_id = s.id and t.deleted_at is null;
+    insert into shopify.customers as t (connection_id, id, deleted_at, source, sent_at, revision)
+    select distinct on (s.id) b.connection_id, s.id, s.sent_at, b.source, s.sent_at, b.revision
+    from stage.deletions s
+    where s.batch_id = b.id and s.resource = 'customers'
+    order by s.id, s.sent_at desc
+    on conflict (connection_id, id) do update
+    set deleted_at = excluded.deleted_at, synced_at = now(), source = excluded.source
+    where t.deleted_at is null and (t.updated_at is null or t.updated_at <= excluded.deleted_at);
+    insert into shopify.products as t (connection_id, id, deleted_at, source, sent_at, revision)
+    select distinct on (s.id) b.connection_id, s.id, s.sent_at, b.source, s.sent_at, b.revision
+    from stage.deletions s
+    where s.batch_id = b.id and s.resource = 'products'
+    order by s.id, s.sent_at desc
+    on conflict (connection_id, id) do update
+    set deleted_at = excluded.deleted_at, synced_at = now(), source = excluded.source
+    where t.deleted_at is null and (t.updated_at is null or t.updated_at <= excluded.deleted_at);
+    update shopify.product_variants t
+    set deleted_at = p.deleted_at, synced_at = now()
+    from stage.deletions s
+    join shopify.products p on p.connection_id = b.connection_id and p.id = s.id and p.deleted_at is not null
+    where s.batch_id = b.id and s.resource = 'products'
+      and t.connection_id = b.connection_id and t.product_id = s.id and t.deleted_at is null;
+end $$;
+
+-- Privacy requests: personal data goes, and copies from before the request cannot bring it back.
+create function stage.promote_redactions(b control.batches) returns void
+language plpgsql as $$
+begin
+    insert into shopify.customers as t (connection_id, id, redacted_at, deleted_at, source, sent_at, revision)
+    select distinct on (s.customer_id)
+        b.connection_id, s.customer_id, s.sent_at, s.sent_at, b.source, s.sent_at, b.revision
+    from stage.redactions s
+    where s.batch_id = b.id and s.customer_id is not null
+    order by s.customer_id, s.sent_at desc
+    on conflict (connection_id, id) do update
+    set
+        first_name = null,
+        last_name = null,
+        email = null,
+        phone = null,
+        note = null,
+        redacted_at = excluded.redacted_at,
+        synced_at = now();
+
+    update shopify.orders t
+    set email = null, phone = null, note = null, redacted_at = s.sent_at, synced_at = now()
+    from stage.redactions s
+    where s.batch_id = b.id and t.connection_id = b.connection_id and t.id = any(s.order_ids);
+
+    if exists (select from stage.redactions s where s.batch_id = b.id and s.whole_shop) then
+        delete from shopify.product_variants where connection_id = b.connection_id;
+        delete from shopify.products where connection_id = b.connection_id;
+        delete from shopify.customers where connection_id = b.connection_id;
+        delete from shopify.refund_line_items where connection_id = b.connection_id;
+        delete from shopify.refunds where connection_id = b.connection_id;
+        delete from shopify.order_line_items where connection_id = b.connection_id;
+        delete from shopify.orders where connection_id = b.connection_id;
+    end if;
+end $$;
+
+-- The last batch of a bulk operation: what the parents it brought no longer have is marked deleted.
+create function stage.close_operation(b control.batches) returns void
+language plpgsql as $$
+begin
+    update shopify.order_line_items t
+    set deleted_at = p.sent_at, synced_at = now()
+    from shopify.orders p
+    where p.connection_id = b.connection_id and p.revision = b.revision
+      and t.connection_id = b.connection_id and t.order_id = p.id
+      and t.revision <> b.revision and t.deleted_at is null;
+
+    update shopify.refunds t
+    set deleted_at = p.sent_at, synced_at = now()
+    from shopify.orders p
+    where p.connection_id = b.connection_id and p.revision = b.revision
+      and t.connection_id = b.connection_id and t.order_id = p.id
+      and t.revision <> b.revision and (t.revision <> 0 or t.created_at < p.updated_at) and t.deleted_at is null;
+
+    update shopify.product_variants t
+    set deleted_at = p.sent_at, synced_at = now()
+    from shopify.products p
+    where p.connection_id = b.connection_id and p.revision = b.revision
+      and t.connection_id = b.connection_id and t.product_id = p.id
+      and t.revision <> b.revision and t.deleted_at is null;
+end $$;
+
+-- Promote a batch: stage.* -> shopify.*; returns how many rows of each table were new or newer.
+-- The caller holds the connection's advisory lock, so that no other batch of the store is under way.
+create function stage.promote(batch bigint) returns jsonb
+language plpgsql as $$
+declare
+    b control.batches;
+    alone jsonb;
+    written jsonb := '{}';
+begin
+    select * into strict b from control.batches where id = batch;
+    if b.rows ? 'orders' or b.rows ? 'order_line_items' or (b.rows ? 'refunds' and b.operation_id is not null) then
+        written := written || stage.promote_orders(b);
+    end if;
+    if b.rows ? 'refunds' and b.operation_id is null then
+        alone := stage.promote_lone_refunds(b);
+        written := written || jsonb_build_object(
+            'refunds', coalesce((written ->> 'refunds')::bigint, 0) + (alone ->> 'refunds')::bigint,
+            'refund_line_items',
+            coalesce((written ->> 'refund_line_items')::bigint, 0) + (alone ->> 'refund_line_items')::bigint
+        );
+    end if;
+    if b.rows ? 'customers' or b.rows ? 'customer_summaries' then
+        written := written || stage.promote_customers(b);
+    end if;
+    if b.rows ? 'products' or b.rows ? 'product_variants' then
+        written := written || stage.promote_products(b);
+    end if;
+    if b.rows ? 'deletions' then
+        perform stage.promote_deletions(b);
+    end if;
+    if b.rows ? 'redactions' then
+        perform stage.promote_redactions(b);
+    end if;
+    if b.closes_operation then
+        perform stage.close_operation(b);
+    end if;
+    update control.batches set promoted_at = now(), written = promote.written where id = batch;
+    delete from stage.orders where batch_id = batch;
+    delete from stage.order_line_items where batch_id = batch;
+    delete from stage.refunds where batch_id = batch;
+    delete from stage.refund_line_items where batch_id = batch;
+    delete from stage.customers where batch_id = batch;
+    delete from stage.products where batch_id = batch;
+    delete from stage.product_variants where batch_id = batch;
+    delete from stage.deletions where batch_id = batch;
+    delete from stage.customer_summaries where batch_id = batch;
+    delete from stage.redactions where batch_id = batch;
+    return written;
+end $$;

@@ -1,0 +1,56 @@
+-- emit: an event, in the transaction of the work that caused it
+insert into control.outbox (event_id, event_type, payload, consumers) values ($1, $2, $3, $4);
+
+-- take_unpublished: the oldest events that no relay has sent, locked against the other relays
+select id, event_type, payload
+from control.outbox
+where published_at is null
+order by id
+limit $1
+for update skip locked;
+
+-- mark_published: they are in the streams now
+update control.outbox set published_at = now(), times_published = times_published + 1 where id = any($1);
+
+-- settle_outbox: every service that consumes the event has it in its inbox
+update control.outbox o
+set settled_at = now()
+where settled_at is null
+  and published_at is not null
+  and not exists (
+    select from unnest(o.consumers) as c (service)
+    where not exists (
+        select from control.inbox i where i.event_id = o.event_id and i.service = c.service
+    )
+);
+
+-- take_unhandled: sent $2 seconds ago (twice as long each time, up to 32 times) and still not handled
+select id, event_type, payload
+from control.outbox
+where settled_at is null
+  and published_at < now() - $2::float8 * power(2, least(times_published, 6) - 1) * interval '1 second'
+order by id
+limit $1
+for update skip locked;
+
+-- take_lease: free, run out, or mine already: the epoch grows, and older holders are fenced off
+insert into control.leases as l (key, owner, expires_at)
+values ($1, $2, now() + $3::float8 * interval '1 second')
+on conflict (key) do update
+set owner = excluded.owner, epoch = l.epoch + 1, expires_at = excluded.expires_at
+where l.expires_at < now()
+returning epoch;
+
+-- hold_lease: still ours? It must touch exactly one row, in the transaction that it guards
+update control.leases
+set expires_at = now() + $3::float8 * interval '1 second'
+where key = $1 and epoch = $2 and expires_at > '-infinity';
+
+-- release_lease: the next one need not wait
+update control.leases set expires_at = '-infinity' where key = $1 and epoch = $2;
+
+-- bury: a message that nobody could handle; it counts as handled until it is replayed
+insert into control.dead_letters (event_id, event_type, service, connection_id, payload, error, deliveries)
+values ($1, $2, $3, $4, $5, $6, $7)
+on conflict (event_id, service) do update
+set error = excluded.error, deliveries = excluded.deliveries, died_at = now(), replayed_at = null;

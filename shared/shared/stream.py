@@ -1,0 +1,335 @@
+"""How the services meet: typed events over Redis Streams consumer groups, delivered at least once.
+
+Every handler has two subscriptions: one for new messages, one that claims what somebody left unacknowledged
+for a lease. One middleware renews the lease while a handler runs and decides what a failure means:
+
+    done                          -> acknowledged
+    Postgres, Redis, socket away  -> again after a backoff, for ever: an outage is not the message's fault
+    PermanentError, unreadable    -> control.dead_letters, at once
+    any other error               -> again after a backoff, MAX_DELIVERIES times, then control.dead_letters
+
+Groups are made at 0 before anything is read, and made again when Redis has lost them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias, TypeVar, cast
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import asyncpg
+import msgspec
+import structlog
+from faststream import AckPolicy, BaseMiddleware
+from faststream.exceptions import AckMessage, HandlerException, NackMessage, StopConsume
+from faststream.redis import RedisBroker, StreamSub
+from faststream.redis.message import RedisStreamMessage
+from pydantic import ValidationError
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import BusyLoadingError, ReadOnlyError, RedisError, ResponseError
+
+from shared.db import Connection, Pool, load_queries, once, was_settled
+from shared.errors import LeaseLostError, PermanentError, SettingError
+from shared.events import EVENTS, Event, Problem, Service
+from shared.jobs import fail_job
+from shared.outbox import STREAM_PREFIX, stream_name
+
+log = structlog.get_logger()
+queries = load_queries("shared")
+
+E = TypeVar("E", bound=Event)
+Handler: TypeAlias = Callable[[E, Connection], Awaitable[None]]
+LongHandler: TypeAlias = Callable[[E], Awaitable[None]]
+
+LEASE_MS = (
+    15_000  # an unacknowledged message is up for grabs after this; heartbeats come three times as often
+)
+MAX_DELIVERIES = 6  # with the backoff below: about 15 s of trying
+BACKOFF_BASE_MS = 250  # doubles with each delivery, up to the lease (Redis cannot lease into the future)
+READ_BLOCK_MS = 1_000  # must stay below redis-py's socket time-out of 5 s
+CLAIM_EVERY_MS = 500
+READ_AHEAD = 10  # messages a read; without a limit one read takes the whole backlog into memory
+OLDEST_REDIS = (7, 0)  # before 7.0 XAUTOCLAIM trips over trimmed entries for ever
+GUARD_EVERY = 1.0  # seconds between looks at the subscribers
+FORGET_CONSUMER_MS = 3_600_000  # a consumer name idle this long, with nothing pending, is a dead process
+
+CONSUMER = f"{socket.gethostname()}-{os.getpid()}"
+OUTAGES = (OSError, RedisError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, TimeoutError)
+
+
+class OutageError(Exception):
+    """Raise from a handler when what failed is around it, not in it: try again, for ever."""
+
+
+def make_broker(redis_url: str, pool: Pool, service: Service) -> RedisBroker:
+    """A broker whose subscribers redeliver, back off and bury as the module's table says."""
+    return RedisBroker(
+        redis_url,
+        middlewares=[lambda msg, context: _Reliability(msg, context=context, pool=pool, service=service)],
+        graceful_timeout=10.0,
+        logger=logging.getLogger("faststream"),
+        log_level=logging.DEBUG,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=2), 10),
+        retry_on_error=[ReadOnlyError, BusyLoadingError],
+    )
+
+
+async def check_redis(redis: Redis) -> None:
+    """SettingError, with the remedy, if Redis does not answer or is older than 7.0."""
+    try:
+        info = await redis.info("server")
+    except (RedisError, OSError) as error:
+        raise SettingError(
+            f"REDIS_URL: Redis does not answer ({type(error).__name__}: {error}): "
+            "check that the server runs and that host, port and password are right"
+        ) from error
+    version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
+    if version < OLDEST_REDIS:
+        raise SettingError(
+            f"REDIS_URL: Redis {info['redis_version']} is too old: use Redis 7.0+ or Valkey 7.2+"
+        )
+
+
+class Route:
+    """Which handler of this service takes which event."""
+
+    def __init__(self, broker: RedisBroker, pool: Pool, service: Service) -> None:
+        self.broker, self.pool, self.service = broker, pool, service
+
+    def on(self, event_type: type[E], handler: Handler[E]) -> None:
+        """Short work: the handler gets the transaction that also marks the event as handled."""
+
+        async def in_one_transaction(event: E) -> None:
+            async with once(self.pool, event, self.service) as tx:
+                if tx is not None:
+                    await handler(event, tx)
+
+        self._subscribe(event_type, in_one_transaction, workers=4)
+
+    def on_long(self, event_type: type[E], handler: LongHandler[E], *, workers: int) -> None:
+        """Long work: the handler commits batch by batch and settles the event with the last one."""
+
+        async def unless_done(event: E) -> None:
+            if not await was_settled(self.pool, event, self.service):
+                await handler(event)
+
+        self._subscribe(event_type, unless_done, workers=workers)
+
+    def _subscribe(self, event_type: type[E], handle: LongHandler[E], *, workers: int) -> None:
+        if self.service not in event_type.consumed_by:
+            raise TypeError(f"{event_type.__name__} does not name {self.service} among its consumers")
+
+        async def consume(event: Event) -> None:
+            with structlog.contextvars.bound_contextvars(
+                event=event_type.__name__, event_id=str(event.event_id), brand=event.brand_id
+            ):
+                await handle(cast("E", event))
+
+        consume.__annotations__["event"] = event_type
+        name = stream_name(event_type)
+        new = StreamSub(
+            name,
+            group=self.service,
+            consumer=CONSUMER,
+            max_records=READ_AHEAD,
+            polling_interval=READ_BLOCK_MS,
+        )
+        left = StreamSub(
+            name,
+            group=self.service,
+            consumer=CONSUMER,
+            min_idle_time=LEASE_MS,
+            polling_interval=CLAIM_EVERY_MS,
+        )
+        for subscription in (new, left):
+            consume = self.broker.subscriber(
+                stream=subscription, ack_policy=AckPolicy.NACK_ON_ERROR, max_workers=workers
+            )(consume)
+
+    async def run(self) -> None:
+        """Consume until cancelled; subscribers that Redis took down are raised again."""
+        client = await self.broker.connect()
+        await check_redis(client)
+        await self._make_groups(client)
+        await self._forget_dead_consumers(client)
+        await self.broker.start()
+        try:
+            await self._guard(client)
+        finally:
+            await self.broker.stop()
+
+    def is_running(self) -> bool:
+        """Whether every subscriber reads; readiness says no while one does not."""
+        return all(subscriber.running for subscriber in self.broker.subscribers)
+
+    async def _guard(self, client: Redis) -> None:
+        while True:
+            await asyncio.sleep(GUARD_EVERY)
+            dead = [s for s in self.broker.subscribers if not s.running]
+            if not dead:
+                continue
+            log.warning("stream.restart", subscribers=len(dead))
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                await self._make_groups(client)
+                for subscriber in dead:
+                    await subscriber.start()
+
+    def _streams(self) -> set[str]:
+        return {cast("Any", s).stream_sub.name for s in self.broker.subscribers}
+
+    async def _make_groups(self, client: Redis) -> None:
+        for name in self._streams():
+            try:
+                await client.xgroup_create(name, self.service, id="0", mkstream=True)
+            except ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    async def _forget_dead_consumers(self, client: Redis) -> None:
+        for name in self._streams():
+            for consumer in await client.xinfo_consumers(name, self.service):
+                if consumer["pending"] == 0 and consumer["idle"] > FORGET_CONSUMER_MS:
+                    await client.xgroup_delconsumer(name, self.service, consumer["name"])
+
+
+class _Reliability(BaseMiddleware):
+    """Around every message: the heartbeat, and what a failure means."""
+
+    def __init__(self, msg: Any, /, *, context: Any, pool: Pool, service: Service) -> None:
+        super().__init__(msg, context=context)
+        self.pool, self.service = pool, service
+
+    async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: Any) -> Any:
+        if not isinstance(msg, RedisStreamMessage) or not msg.group:
+            return await call_next(msg)
+        subscription: StreamSub = self.context.get("handler_").stream_sub
+        delivery = _Delivery(msg, subscription)
+        deliveries = await msg.get_delivery_count() if subscription.min_idle_time is not None else 1
+        try:
+            if deliveries > MAX_DELIVERIES:  # the process died on it again and again: not once more
+                raise PermanentError(f"delivered {deliveries} times and never finished")
+            async with delivery.heartbeat():
+                return await call_next(msg)
+        except (HandlerException, StopConsume):
+            raise
+        except (*OUTAGES, OutageError, LeaseLostError) as error:
+            log.info("event.waits", error=repr(error), deliveries=deliveries)
+            await delivery.put_back(deliveries, counted=False)
+        except Exception as error:
+            hopeless = isinstance(error, PermanentError | ValidationError) or deliveries >= MAX_DELIVERIES
+            log.warning("event.failed", error=repr(error), deliveries=deliveries, buried=hopeless)
+            if hopeless:
+                await self._bury(msg, error, deliveries)
+                raise AckMessage from error
+            await delivery.put_back(deliveries, counted=True)
+        raise NackMessage
+
+    async def _bury(self, msg: RedisStreamMessage, error: Exception, deliveries: int) -> None:
+        payload = bytes(msg.body)
+        stream = str(msg.raw_message["channel"]).removeprefix(STREAM_PREFIX)
+        event = _read(stream, payload)
+        event_id = (
+            event.event_id if event else uuid5(NAMESPACE_URL, f"{stream}/{msg.raw_message['message_ids']}")
+        )
+        async with self.pool.acquire() as tx, tx.transaction():
+            await bury(
+                tx,
+                event_id=event_id,
+                event_type=stream,
+                service=self.service,
+                connection_id=event.connection_id if event else None,
+                payload=payload.decode("utf-8", "replace").replace("\x00", "\ufffd"),
+                error=error,
+                deliveries=deliveries,
+            )
+            if event and (job_id := getattr(event, "job_id", None)):
+                problem = Problem(
+                    code="dead_letter",
+                    message=f"{type(event).__name__} could not be handled: {describe(error)}",
+                    action="See `backstock dead-letters list`, mend the cause, then replay.",
+                )
+                await fail_job(tx, job_id, problem)
+
+
+async def bury(
+    tx: Connection,
+    *,
+    event_id: UUID,
+    event_type: str,
+    service: Service,
+    connection_id: int | None,
+    payload: str,
+    error: Exception,
+    deliveries: int,
+) -> None:
+    """Put a message aside with its reason; for the sweeper it counts as handled."""
+    await tx.execute(
+        queries["bury"], event_id, event_type, service, connection_id, payload, describe(error), deliveries
+    )
+    await tx.execute(
+        "insert into control.inbox (event_id, service) values ($1, $2) on conflict do nothing",
+        event_id,
+        service,
+    )
+
+
+def describe(error: Exception) -> str:
+    """An error for a listing: its kind and text, shortened."""
+    return f"{type(error).__name__}: {error}"[:500].replace("\x00", "\ufffd")
+
+
+def _read(event_type: str, payload: bytes) -> Event | None:
+    try:
+        return EVENTS[event_type].model_validate(msgspec.json.decode(payload))
+    except (KeyError, ValidationError, msgspec.DecodeError):
+        return None
+
+
+class _Delivery:
+    """One pending entry: keep it ours, or leave it to be claimed later."""
+
+    def __init__(self, msg: RedisStreamMessage, subscription: StreamSub) -> None:
+        self.msg, self.subscription = msg, subscription
+
+    @contextlib.asynccontextmanager
+    async def heartbeat(self) -> AsyncIterator[None]:
+        beating = asyncio.create_task(self._beat())
+        try:
+            yield
+        finally:
+            beating.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await beating
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_MS / 3000)
+            with contextlib.suppress(RedisError, OSError):
+                await self._claim(idle=0)
+
+    async def put_back(self, deliveries: int, *, counted: bool) -> None:
+        """Let it be claimed after the backoff; an outage does not count as a delivery."""
+        longest = min(LEASE_MS, BACKOFF_BASE_MS * 2 ** min(deliveries, 10))
+        delay = int(longest * random.uniform(0.5, 1))  # noqa: S311 - jitter
+        with contextlib.suppress(RedisError, OSError):  # then it waits for its whole lease
+            await self._claim(idle=LEASE_MS - delay, deliveries=None if counted else max(deliveries - 1, 0))
+
+    async def _claim(self, *, idle: int, deliveries: int | None = None) -> None:
+        await cast("Any", self.msg).consumer.xclaim(
+            name=self.msg.raw_message["channel"],
+            groupname=self.msg.group,
+            consumername=self.subscription.consumer,
+            min_idle_time=0,
+            message_ids=self.msg.raw_message["message_ids"],
+            idle=idle,
+            retrycount=deliveries,
+            justid=True,
+        )
