@@ -12,7 +12,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import asyncpg
 import structlog
@@ -130,7 +130,7 @@ async def _lock_migrations(connection: asyncpg.Connection[asyncpg.Record]) -> No
     # Asking again and again, not waiting inside Postgres: a waiting statement holds a snapshot, and
     # CREATE INDEX CONCURRENTLY in somebody else's migration would wait for that for ever.
     async with asyncio.timeout(MIGRATION_WAIT):
-        while not await connection.fetchval("select pg_try_advisory_lock($1)", MIGRATION_LOCK):
+        while not await connection.fetchval("select pg_try_advisory_lock($1)", MIGRATION_LOCK):  # noqa: ASYNC110 - it is in Postgres, not in this process
             await asyncio.sleep(0.1)
 
 
@@ -162,9 +162,19 @@ async def _apply(
     return True
 
 
+async def check_migrated(pool: Pool) -> None:
+    """SettingError, with the remedy, if the database lacks a migration of this code."""
+    wanted = sorted(
+        f.name for f in files("shared").joinpath("migrations").iterdir() if _MIGRATION.match(f.name)
+    )
+    there = await pool.fetchval("select to_regclass('control.schema_migrations') is not null")
+    done = await pool.fetch("select name from control.schema_migrations") if there else []
+    if missing := sorted(set(wanted) - {row["name"] for row in done}):
+        raise SettingError(
+            f"DATABASE_URL: the database lacks migration {missing[0]}: run `backstock migrate`"
+        )
+
+
 def affected(status: str) -> int:
     """How many rows a statement touched, out of asyncpg's status (`UPDATE 1` -> 1)."""
     return int(status.rpartition(" ")[2])
-
-
-Row: TypeAlias = Mapping[str, Any]

@@ -1,0 +1,62 @@
+"""Keeping Shopify's tokens secret at rest, and letting a widget read one brand for a short while."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import OctKey
+
+from shared.errors import PermanentError
+
+WIDGET_LIFETIME = timedelta(hours=1)  # long enough for a page that stays open; it asks again
+
+
+class TokenVault:
+    """Encrypts access tokens; the newest key writes, every key reads, so keys can be rotated."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
+
+    def encrypt(self, token: str) -> bytes:
+        """A token, as it may be stored."""
+        return self._fernet.encrypt(token.encode())
+
+    def decrypt(self, stored: bytes) -> str:
+        """The token again; PermanentError if none of the keys made it."""
+        try:
+            return self._fernet.decrypt(stored).decode()
+        except InvalidToken:
+            raise PermanentError(
+                "no key in BACKSTOCK_SECRET_KEYS opens the stored access token: "
+                "add the key that was used before, or connect the store again"
+            ) from None
+
+
+class WidgetTokens:
+    """Short-lived tokens that read the progress of one brand and nothing else."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        # Derived, so that a signature says nothing about the key that encrypts tokens.
+        self._keys = [OctKey.import_key(hashlib.sha256(b"widget:" + key.encode()).digest()) for key in keys]
+
+    def issue(self, brand_id: str, lifetime: timedelta = WIDGET_LIFETIME) -> tuple[str, datetime]:
+        """A token for the brand, and when it ends."""
+        expires_at = datetime.now(UTC).replace(microsecond=0) + lifetime
+        claims = {"sub": brand_id, "aud": "status", "exp": int(expires_at.timestamp())}
+        return jwt.encode({"alg": "HS256"}, claims, self._keys[0]), expires_at
+
+    def brand(self, token: str) -> str | None:
+        """The brand that the token may read; None if it is forged, foreign or over."""
+        rules = jwt.JWTClaimsRegistry(aud={"essential": True, "value": "status"}, exp={"essential": True})
+        for key in self._keys:
+            try:
+                claims = jwt.decode(token, key, algorithms=["HS256"]).claims
+                rules.validate(claims)
+            except (JoseError, ValueError):
+                continue
+            return str(claims["sub"])
+        return None

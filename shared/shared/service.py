@@ -1,0 +1,153 @@
+"""The life of a service process: settings, connections, consumer, relay, HTTP, and a clean end.
+
+SIGTERM or SIGINT: stop taking work, let running handlers finish, close everything. Exit code 0; 78 when a
+setting is wrong, with one line that says what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import structlog
+import uvicorn
+import uvloop
+from redis.asyncio import Redis
+
+from shared.db import Pool, check_migrated, connect
+from shared.errors import SettingError
+from shared.events import Service
+from shared.health import HealthApp, Readiness
+from shared.logs import configure_logs
+from shared.outbox import Relay
+from shared.settings import Settings, bind_address, load_settings
+from shared.stream import Route, make_broker
+
+log = structlog.get_logger()
+
+CONFIGURATION_ERROR = 78  # EX_CONFIG of sysexits.h: trying again without a change is of no use
+HTTP_GRACE = 3  # seconds that open requests (SSE above all) get at the end
+SOCKET_BACKLOG = 2048
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a service is wired from."""
+
+    settings: Settings
+    pool: Pool
+    redis: Redis
+    route: Route
+    readiness: Readiness
+
+
+Task: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What a service adds to the common parts: an ASGI app with its address, and tasks of its own."""
+
+    app: Any = None
+    bind: str = ""
+    tasks: tuple[Task, ...] = ()
+
+
+Wire: TypeAlias = Callable[[Parts], contextlib.AbstractAsyncContextManager[Wiring]]
+
+
+def main(service: Service, wire: Wire) -> None:
+    """Run a service until a signal ends it."""
+    settings = load_settings()
+    configure_logs(service, settings.log_level)
+    try:
+        uvloop.run(_run(service, settings, wire))
+    except* SettingError as errors:
+        print(f"{service}: {errors.exceptions[0]}", file=sys.stderr)  # noqa: T201 - for a person, not a log
+        raise SystemExit(CONFIGURATION_ERROR) from None
+
+
+async def _run(service: Service, settings: Settings, wire: Wire) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with _connections(service, settings) as parts, wire(parts) as wiring:
+        server = _server(wiring.app or HealthApp(parts.readiness))
+        listener = _listen(wiring.bind or settings.health_bind)
+        async with asyncio.TaskGroup() as tasks:
+            jobs: tuple[Task, ...] = (parts.route.run, Relay(parts.pool, parts.redis).run, *wiring.tasks)
+            working = [tasks.create_task(job()) for job in jobs]
+            serving = tasks.create_task(server.serve(sockets=[listener])) if listener else None
+            log.info("service.started", bind=wiring.bind or settings.health_bind or None)
+            await stop.wait()
+            log.info("service.stopping")
+            server.should_exit = True
+            if serving:
+                await serving
+            for task in working:
+                task.cancel()
+    log.info("service.stopped")
+
+
+@asynccontextmanager
+async def _connections(service: Service, settings: Settings) -> AsyncIterator[Parts]:
+    pool = await connect(settings.database_url, service=service)
+    await check_migrated(pool)
+    redis = Redis.from_url(settings.redis_url)
+    broker = make_broker(settings.redis_url, pool, service)
+    route = Route(broker, pool, service)
+
+    async def consumers() -> bool:
+        return route.is_running()
+
+    readiness = Readiness(postgres=lambda: pool.fetchval("select 1"), redis=redis.ping, consumers=consumers)
+    try:
+        yield Parts(settings, pool, redis, route, readiness)
+    finally:
+        await redis.aclose()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HTTP_GRACE):
+                await pool.close()
+        pool.terminate()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the process has one idea of its end, not two."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(app: Any) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            http="httptools",
+            timeout_graceful_shutdown=HTTP_GRACE,
+        )
+    )
+
+
+def _listen(bind: str) -> socket.socket | None:
+    if not bind:
+        return None
+    host, port = bind_address(bind)
+    try:
+        return socket.create_server((host, port), backlog=SOCKET_BACKLOG)
+    except OSError as error:
+        raise SettingError(
+            f"cannot listen on {bind} ({error.strerror}): stop what uses the port, "
+            "or set INGRESS_BIND, STATUS_BIND or HEALTH_BIND to a free one"
+        ) from error
