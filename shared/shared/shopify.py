@@ -204,16 +204,16 @@ class Shop:
                 "Report this: the query does not fit the API version.",
             )
         try:
-            data = msgspec.json.decode(content, type=_Envelope[answer]).data  # type: ignore[valid-type]
+            envelope: _Envelope[T] = msgspec.json.decode(content, type=_Envelope[answer])  # type: ignore[valid-type]
         except msgspec.ValidationError as error:
             raise StoreError(
                 "unexpected_answer",
                 f"Shopify's answer has not the expected form: {error}",
                 "Report this with the API version.",
             ) from error
-        if data is None:
+        if envelope.data is None:
             raise _TransientError("an answer without data and without errors")
-        return data  # type: ignore[no-any-return]
+        return envelope.data
 
     def _failure(self, said: _ErrorsOnly) -> Exception:
         error = said.errors[0]

@@ -251,7 +251,7 @@ class _Reliability(BaseMiddleware):
                 deliveries=deliveries,
             )
             if event and (job_id := getattr(event, "job_id", None)):
-                problem = Problem(
+                problem = getattr(error, "problem", None) or Problem(
                     code="dead_letter",
                     message=f"{type(event).__name__} could not be handled: {describe(error)}",
                     action="See `backstock dead-letters list`, mend the cause, then replay.",

@@ -1,0 +1,15 @@
+-- lock_connection: one batch of a store at a time; other stores go on beside it
+select pg_advisory_xact_lock(1398292816, $1::int);
+
+-- waiting_batches: this batch, and those before it of the same bulk operation: children come after parents
+select b.id, b.job_id, b.source, b.rows, o.resource, j.kind
+from control.batches this
+join control.batches b
+    on b.id = this.id or (b.operation_id = this.operation_id and b.seq < this.seq)
+left join control.bulk_operations o on o.id = b.operation_id
+left join control.jobs j on j.id = b.job_id
+where this.id = $1 and b.promoted_at is null
+order by b.seq, b.id;
+
+-- promote: schema stage -> schema shopify; how many rows of each table were new or newer
+select stage.promote($1);
