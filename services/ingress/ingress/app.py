@@ -1,0 +1,69 @@
+"""Ingress: where stores are connected and where Shopify's webhooks arrive."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from litestar import Litestar, asgi
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+
+from ingress.connections import ConnectionsApi, Management
+from ingress.on_connection_created import on_connection_created
+from ingress.webhooks import Inlet, WebhookApp
+from shared.events import ConnectionCreated
+from shared.health import PATHS, HealthApp
+from shared.http import EXCEPTION_HANDLERS
+from shared.secrets import TokenVault
+from shared.service import Parts, Wiring
+from shared.service import main as run
+from shared.shopify import Shopify
+
+WEBHOOK_PATH = "/webhooks/shopify"
+LARGEST_REQUEST = 64 * 1024  # bytes of a management call; webhooks have their own limit
+
+
+@asynccontextmanager
+async def wire(parts: Parts) -> AsyncIterator[Wiring]:
+    """Which handler takes which event, which app answers which path."""
+    settings = parts.settings
+    shopify = Shopify(settings)
+    vault = TokenVault(settings.secret_keys)
+    inlet = Inlet(parts.pool)
+    register = partial(
+        on_connection_created,
+        pool=parts.pool,
+        shopify=shopify,
+        vault=vault,
+        uri=settings.ingress_url + WEBHOOK_PATH,
+    )
+    parts.route.on_long(ConnectionCreated, register, workers=4)
+    management = Management(parts.pool, shopify, vault, settings.backstock_api_key.get_secret_value())
+    app = Litestar(
+        route_handlers=[
+            ConnectionsApi,
+            asgi(WEBHOOK_PATH, copy_scope=True)(WebhookApp(inlet, settings.client_secrets)),
+            asgi(list(PATHS), copy_scope=True)(HealthApp(parts.readiness)),
+        ],
+        dependencies={"management": Provide(lambda: management, sync_to_thread=False)},
+        state=State({"management": management}),
+        exception_handlers=EXCEPTION_HANDLERS,
+        request_max_body_size=LARGEST_REQUEST,
+        openapi_config=OpenAPIConfig(title="Backstock ingress", version="1", path="/schema"),
+    )
+    try:
+        yield Wiring(app, settings.ingress_bind, (inlet.run,))
+    finally:
+        await shopify.close()
+
+
+def main() -> None:
+    """Run the service."""
+    run("ingress", wire)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+-- connections_of_shops: which connection a shop's webhooks belong to
+select id, brand_id, shop from control.connections where shop = any($1) and removed_at is null;
+
+-- note_deliveries: what is new of these webhooks; Shopify's id of a delivery is the same when it tries again
+insert into control.webhook_deliveries (connection_id, webhook_id, topic, triggered_at)
+select $1, webhook_id, topic, triggered_at
+from unnest($2::text[], $3::text[], $4::timestamptz[]) as d (webhook_id, topic, triggered_at)
+on conflict do nothing
+returning webhook_id;
+
+-- add_batch: rows that are staged together
+insert into control.batches (connection_id, source, rows) values ($1, 'webhook', $2) returning id;
+
+-- note_compliance_request: kept as evidence, with Shopify's ids only
+insert into control.compliance_requests (connection_id, shop, webhook_id, topic, subject)
+values ($1, $2, $3, $4, $5)
+on conflict do nothing;
+
+-- set_scopes: what the merchant has granted by now
+update control.connections set scopes = $2, updated_at = now() where id = $1;
+
+-- connection_by_brand: locked, so that two requests for a brand follow each other
+select id, brand_id, shop, sync_status, metadata, scopes, problem, created_at, updated_at, removed_at
+from control.connections
+where brand_id = $1
+for update;
+
+-- connection_by_id: for reading and for removing
+select id, brand_id, shop, sync_status, metadata, scopes, problem, created_at, updated_at, removed_at, access_token
+from control.connections
+where id = $1;
+
+-- list_connections: all of them, the newest first
+select id, brand_id, shop, sync_status, metadata, scopes, problem, created_at, updated_at, removed_at
+from control.connections
+order by id desc
+limit $1 offset $2;
+
+-- insert_connection: a brand's first store
+insert into control.connections (brand_id, shop, access_token, scopes, currency)
+values ($1, $2, $3, $4, $5)
+returning id, brand_id, shop, sync_status, metadata, scopes, problem, created_at, updated_at, removed_at;
+
+-- refresh_connection: the same connection with a new token; a removed one starts over
+update control.connections
+set
+    access_token = $2,
+    scopes = $3,
+    currency = $4,
+    sync_status = case when removed_at is null then sync_status else 'connecting' end,
+    problem = case when removed_at is null then problem end,
+    removed_at = null,
+    updated_at = now()
+where id = $1
+returning id, brand_id, shop, sync_status, metadata, scopes, problem, created_at, updated_at, removed_at;
+
+-- remove_connection: its data stay, its token goes
+update control.connections
+set sync_status = 'removed', access_token = null, removed_at = now(), updated_at = now()
+where id = $1 and removed_at is null
+returning brand_id;
+
+-- cancel_jobs: nothing more is to be done for a removed connection
+update control.jobs set state = 'canceled', ended_at = now()
+where connection_id = $1 and state in ('queued', 'running', 'staged');
+
+-- cancel_operations: like its jobs
+update control.bulk_operations set state = 'canceled'
+where connection_id = $1 and state in ('planned', 'running', 'ready');
+
+-- forget_subscriptions: Shopify drops them when the app goes
+delete from control.webhook_subscriptions where connection_id = $1;
+
+-- subscriptions: what we asked Shopify to tell us
+select topic, gid from control.webhook_subscriptions where connection_id = $1;
+
+-- note_subscription: a topic that is registered
+insert into control.webhook_subscriptions (connection_id, topic, gid, uri)
+values ($1, $2, $3, $4)
+on conflict (connection_id, topic) do update set gid = excluded.gid, uri = excluded.uri, checked_at = now();
+
+-- set_problem: shown with the connection until it is over
+update control.connections set problem = $2, updated_at = now() where id = $1;
+
+-- queue_job: once at a time of each kind
+insert into control.jobs (connection_id, kind, since)
+values ($1, $2, $3)
+on conflict (connection_id, kind) where state in ('queued', 'running', 'staged') do nothing
+returning id;
+
+-- active_job: the one that is under way already
+select id from control.jobs
+where connection_id = $1 and kind = $2 and state in ('queued', 'running', 'staged');
+
+-- set_sync_status: a sync begins again
+update control.connections
+set sync_status = $2, problem = null, updated_at = now()
+where id = $1;
