@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backstock.errors import CommandError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -32,7 +34,7 @@ CACHE = Path("/var/tmp")  # noqa: S108 - survives a reboot; `owned_folder` refus
 PROGRAM_ANSWERS_WITHIN = 20.0  # seconds for `--version`; the first read of a cold disk is slow
 
 
-class MissingProgramError(Exception):
+class MissingProgramError(CommandError):
     """No usable server program; the message says what to install or set."""
 
 

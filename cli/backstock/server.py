@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from backstock.children import die_with_parent
+from backstock.errors import CommandError
 from backstock.programs import Account, account_for_servers, can_enter, owned_folder
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ START_TRIES = (
 )
 
 
-class EmbeddedServerError(Exception):
+class EmbeddedServerError(CommandError):
     """A server that we start ourselves did not start; the message names its log."""
 
 
@@ -72,6 +73,8 @@ class Server(ABC):
         self.process: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
         self._port: int | None = None
+        self._deadline = 0.0
+        self._tries_left = 0
 
     @property
     def port(self) -> int:
@@ -89,12 +92,49 @@ class Server(ABC):
 
     def start(self) -> Self:
         self.spawn()
-        self.wait_until_ready()
+        while not self.has_started():
+            time.sleep(POLL)
         return self
 
     def spawn(self) -> None:
         """Starts the process without waiting; from the main thread (see `die_with_parent`)."""
+        self._deadline = time.monotonic() + self.starts_within
+        self._tries_left = START_TRIES
         self._take_lock()
+        try:
+            self._spawn_once()
+        except BaseException:
+            self.stop()
+            raise
+
+    def has_started(self) -> bool:
+        """One look at the starting process; raises when it will not come up any more."""
+        if time.monotonic() > self._deadline:
+            raise self._failure(f"did not answer within {self.starts_within:.0f} s")
+        if self.alive():
+            return self.answers()
+        self._tries_left -= 1
+        if not self._tries_left or not self._worth_another_try():
+            raise self._failure(f"did not start ({last_lines(self.log_file)})")
+        time.sleep(POLL * 10)
+        self._spawn_once()
+        return False
+
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @abstractmethod
+    def answers(self) -> bool: ...
+
+    def stop(self) -> None:
+        if self.process is not None:
+            _end(self.process, self.stop_signal)
+            self.process = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _spawn_once(self) -> None:
         self._prepare()
         self._port = self._choose_port()
         self._rotate_log()
@@ -112,39 +152,9 @@ class Server(ABC):
                 extra_groups=self.account.extra_groups,
             )
 
-    def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + self.starts_within
-        for attempt in range(1, START_TRIES + 1):
-            while self.alive():
-                if self.answers():
-                    return
-                if time.monotonic() > deadline:
-                    self.stop()
-                    raise EmbeddedServerError(
-                        f"{self.name} did not answer within {self.starts_within:.0f} s: see {self.log_file}"
-                    )
-                time.sleep(POLL)
-            if attempt == START_TRIES or not self._worth_another_try():
-                break
-            time.sleep(0.2 * attempt)
-            self.spawn()
-        reason = last_lines(self.log_file)
+    def _failure(self, what: str) -> EmbeddedServerError:
         self.stop()
-        raise EmbeddedServerError(f"{self.name} did not start ({reason}): see {self.log_file}")
-
-    def alive(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    @abstractmethod
-    def answers(self) -> bool: ...
-
-    def stop(self) -> None:
-        if self.process is not None:
-            _end(self.process, self.stop_signal)
-            self.process = None
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        return EmbeddedServerError(f"{self.name} {what}: see {self.log_file}")
 
     @abstractmethod
     def _prepare(self) -> None: ...
