@@ -187,7 +187,7 @@ class JobFailed(Event):
 class ConnectionRemoved(Event):
     """The store was disconnected here, or the app was uninstalled there."""
 
-    consumed_by = ("bulk-runner", "status")
+    consumed_by = ("status",)
     reason: Literal["disconnected", "uninstalled", "redacted"]
 
 

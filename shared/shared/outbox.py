@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import asyncpg
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from shared.db import Connection, Pool, load_queries
 from shared.events import EVENTS, Event
+from shared.outages import through_outages
+from shared.wakeups import Wakeups
 
 log = structlog.get_logger()
 queries = load_queries("shared")
@@ -30,9 +30,6 @@ RELAY_BATCH = 500  # events a transaction
 RELAY_IDLE = 1.0  # seconds between looks when no notification came
 SWEEP_EVERY = 5.0  # seconds
 RESEND_AFTER = 30.0  # seconds an event may stay unhandled before it is sent again; doubles each time
-BACKOFF_CAP = 5.0  # seconds between tries while Redis or Postgres is away
-
-Work: TypeAlias = Callable[[], Awaitable[None]]
 
 
 def stream_name(event: type[Event]) -> str:
@@ -52,60 +49,17 @@ class Relay:
 
     def __init__(self, pool: Pool, redis: Redis, *, resend_after: float = RESEND_AFTER) -> None:
         self.pool, self.redis, self.resend_after = pool, redis, resend_after
-        self._news = asyncio.Event()
+        self._wakeups = Wakeups(pool, "backstock_outbox")
 
     async def run(self) -> None:
         """Relay and sweep until cancelled, through any failure of Redis or Postgres."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._forever(self._listen))
-            tasks.create_task(self._forever(self._relay))
-            tasks.create_task(self._forever(self._sweep))
-
-    async def _forever(self, work: Work) -> None:
-        delay = 0.1
-        while True:
-            try:
-                await work()
-                delay = 0.1
-            except (
-                RedisError,
-                OSError,
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                TimeoutError,
-            ) as error:
-                log.warning(
-                    "relay.retry",
-                    step=getattr(work, "__name__", "?"),
-                    error=repr(error),
-                    seconds=round(delay, 2),
-                )
-                await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - jitter
-                delay = min(delay * 2, BACKOFF_CAP)
-
-    async def _listen(self) -> None:
-        async with self.pool.acquire() as connection:
-            await connection.add_listener("backstock_outbox", self._on_notify)
-            try:
-                while not connection.is_closed():
-                    await connection.execute("select 1", timeout=5)  # a dead connection must be noticed
-                    await asyncio.sleep(5)
-            finally:
-                if not connection.is_closed():
-                    await connection.remove_listener("backstock_outbox", self._on_notify)
-
-    def _on_notify(self, *_: object) -> None:
-        self._news.set()
+            for work in (self._wakeups.listen, self._relay, self._sweep):
+                tasks.create_task(through_outages(work))
 
     async def _relay(self) -> None:
-        self._news.clear()
-        if await self.publish_pending():
-            return
-        try:
-            async with asyncio.timeout(RELAY_IDLE):
-                await self._news.wait()
-        except TimeoutError:
-            pass
+        if not await self.publish_pending():
+            await self._wakeups.wait(RELAY_IDLE)
 
     async def publish_pending(self) -> int:
         """Send what nobody has sent yet; returns how many events."""

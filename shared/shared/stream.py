@@ -23,7 +23,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar, cast
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-import asyncpg
 import msgspec
 import structlog
 from faststream import AckPolicy, BaseMiddleware
@@ -40,6 +39,7 @@ from shared.db import Connection, Pool, load_queries, once, was_settled
 from shared.errors import LeaseLostError, PermanentError, SettingError
 from shared.events import EVENTS, Event, Problem, Service
 from shared.jobs import fail_job
+from shared.outages import OUTAGES, OutageError
 from shared.outbox import STREAM_PREFIX, stream_name
 
 log = structlog.get_logger()
@@ -62,11 +62,6 @@ GUARD_EVERY = 1.0  # seconds between looks at the subscribers
 FORGET_CONSUMER_MS = 3_600_000  # a consumer name idle this long, with nothing pending, is a dead process
 
 CONSUMER = f"{socket.gethostname()}-{os.getpid()}"
-OUTAGES = (OSError, RedisError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, TimeoutError)
-
-
-class OutageError(Exception):
-    """Raise from a handler when what failed is around it, not in it: try again, for ever."""
 
 
 def make_broker(redis_url: str, pool: Pool, service: Service) -> RedisBroker:

@@ -408,9 +408,9 @@ def _customer(customer: _Customer, sent_at: str, ordinal: int) -> Change:
 
 def _new_customer(customer: _Customer, sent_at: str, ordinal: int) -> Change:
     """`customers/create` leaves tags and totals out as well, but a new customer's are known: none yet."""
-    (row,) = _customer(customer, sent_at, ordinal).rows
-    fresh = {"number_of_orders": 0, "amount_spent": "0", "currency": customer.currency}
-    return Change([cast("CustomerRow", row)._replace(**fresh, tags=_tags(customer.tags or ""))])
+    row = cast("CustomerRow", _customer(customer, sent_at, ordinal).rows[0])
+    tags = _tags(customer.tags or "")
+    return Change([row._replace(number_of_orders=0, amount_spent="0", currency=customer.currency, tags=tags)])
 
 
 def _purchasing_summary(summary: _PurchasingSummary, sent_at: str, _: int) -> Change:

@@ -64,6 +64,7 @@ create table control.bulk_operations (
     due_at timestamptz not null default now(),
     polls integer not null default 0,
     waits integer not null default 0,
+    marker uuid not null default gen_random_uuid(),
     gid text unique,
     revision bigint not null default nextval('control.revisions'),
     shopify_status text,
@@ -79,6 +80,7 @@ create table control.bulk_operations (
     created_at timestamptz not null default now()
 );
 comment on column control.bulk_operations.due_at is 'planned: when to start it; running: when to poll it next.';
+comment on column control.bulk_operations.marker is 'Stands in the query as a comment: how we know our own.';
 comment on column control.bulk_operations.bytes_done is 'How much of the file is staged; a download goes on here.';
 create index bulk_operations_due on control.bulk_operations (due_at) where state in ('planned', 'running');
 create index bulk_operations_job on control.bulk_operations (job_id);

@@ -1,0 +1,45 @@
+"""What counts as an outage of the things around us, and how a loop lives through one."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import structlog
+from redis.exceptions import RedisError
+
+log = structlog.get_logger()
+
+OUTAGES = (
+    OSError,
+    RedisError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+
+BACKOFF_BASE = 0.1  # seconds, doubled each time
+BACKOFF_CAP = 5.0  # seconds: how late a loop may notice that Postgres or Redis is back
+
+
+class OutageError(Exception):
+    """Raise from a handler when what failed is around it, not in it: try again, for ever."""
+
+
+async def through_outages(work: Callable[[], Awaitable[None]]) -> None:
+    """Do the work again and again until cancelled; during an outage, with backoff and jitter."""
+    delay = BACKOFF_BASE
+    while True:
+        try:
+            await work()
+            delay = BACKOFF_BASE
+        except (*OUTAGES, asyncpg.PostgresError) as error:
+            log.warning("loop.retry", work=work.__qualname__, error=repr(error), seconds=round(delay, 2))
+            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - jitter
+            delay = min(delay * 2, BACKOFF_CAP)
