@@ -19,13 +19,12 @@ from backstock.errors import CommandError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from shared.settings import Settings
-
 ANSWERS_WITHIN = 30.0  # seconds; connecting asks Shopify for the scopes first
 SILENCE = 40.0  # seconds without even a heartbeat (one each 15 s) before a stream counts as dead
 POLL = 1.0  # seconds between two reads where streaming does not work
 STREAM_TRIES = 3  # dropped streams in a row before polling takes over
 LIVE = "live"
+CONNECTIONS_READ = 500  # the most that one answer holds
 
 
 class Resource(msgspec.Struct, rename="camel"):
@@ -70,6 +69,7 @@ class Connection(msgspec.Struct, rename="camel"):
     brand_id: str
     shop: str
     sync_status: str = ""
+    removed_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,25 +85,18 @@ class Api:
         async with httpx.AsyncClient(headers=headers, timeout=ANSWERS_WITHIN) as http:
             yield cls(http, ingress_url.rstrip("/"), status_url.rstrip("/"))
 
-    @classmethod
-    @asynccontextmanager
-    async def of(cls, settings: Settings) -> AsyncIterator[Self]:
-        key = settings.backstock_api_key.get_secret_value()
-        async with cls.open(settings.ingress_url, settings.status_url, key) as api:
-            yield api
-
     async def connect(self, brand: str, shop: str, token: str) -> Connection:
         body = {"brandId": brand, "shop": shop, "accessToken": token}
         answer = await self._ingress("POST", "/api/connections", json=body)
         return msgspec.json.decode(answer.content, type=Connection)
 
     async def connections(self) -> list[Connection]:
-        answer = await self._ingress("GET", "/api/connections")
+        answer = await self._ingress("GET", f"/api/connections?limit={CONNECTIONS_READ}")
         return msgspec.json.decode(answer.content, type=list[Connection])
 
     async def disconnect(self, brand: str) -> Connection:
         for connection in await self.connections():
-            if connection.brand_id == brand:
+            if connection.brand_id == brand and connection.removed_at is None:
                 await self._ingress("DELETE", f"/api/connections/{connection.connection_id}")
                 return connection
         raise _unknown(brand)

@@ -97,10 +97,10 @@ class Home:
         return f"process {pid}" if pid else "another process"
 
 
-def load_environment(home: Home, *, dotenv: Path = Path(".env")) -> None:
+def load_environment(home: Home, *, running: bool = True) -> None:
     """Adds to our environment what it lacks: from `.env`, a running `up` (or its demo), the keys we made."""
-    running = home.running() or home.demo.running()
-    for source in (_values(dotenv), running, _values(home.folder / "env")):
+    answering = (home.running() or home.demo.running()) if running else {}
+    for source in (_values(Path(".env")), answering, _values(home.folder / "env")):
         for name, value in source.items():
             if not os.environ.get(name):
                 os.environ[name] = value

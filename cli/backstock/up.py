@@ -12,7 +12,7 @@ import sys
 from contextlib import ExitStack, asynccontextmanager, chdir
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 
@@ -25,11 +25,13 @@ from shared.db import migrate
 from shared.settings import bind_address, read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
     from backstock.home import Home
     from backstock.server import Server
     from shared.settings import Settings
+
+T = TypeVar("T")
 
 SERVICES = ("ingress", "bulk-runner", "promoter", "status")
 DATABASE = "backstock"
@@ -74,12 +76,29 @@ def settle_addresses(env: dict[str, str], *, avoid_busy: bool) -> None:
         env.setdefault(f"{name}_URL", f"http://{bind}")
 
 
-def until_stopped() -> asyncio.Event:
-    """Set by Ctrl-C or SIGTERM."""
-    stop = asyncio.Event()
+async def until_cancelled() -> None:
+    """Returns on the first Ctrl-C or SIGTERM (see `ending_in_order`), so that what follows ends in order."""
+    task = asyncio.current_task()
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        if task:
+            task.uncancel()
+
+
+async def ending_in_order(work: Coroutine[None, None, T]) -> T:
+    """Ctrl-C and SIGTERM cancel the work once; more of them do not disturb its end, which is bounded."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+
+    def cancel_once() -> None:
+        for sig in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(sig, lambda: None)
+        task.cancel()
+
     for sig in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(sig, stop.set)
-    return stop
+        loop.add_signal_handler(sig, cancel_once)
+    return await task
 
 
 def command(name: str) -> str:
