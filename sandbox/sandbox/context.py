@@ -35,6 +35,7 @@ class Context:
     site: "Site | None" = None  # None inside a bulk operation: it reads its snapshot and nothing else
     oldest_order: int = 0  # without read_all_orders, older ones are left out in silence
     api_version: str = "2026-10"
+    base_url: str = ""
     errors: list[JSON] = field(default_factory=list)
     search: list[JSON] = field(default_factory=list)
 

@@ -37,17 +37,16 @@ class Plan(Struct):
         return self.own + below if self.size is None else 2 + steps(self.size) * (1 + below)
 
     def actual(self, value: Any) -> int:  # Any: the answer, part by part
-        if not value:
+        if value is None:
             return 2 if self.size is not None else 0
         if isinstance(value, list):
-            return max(self.actual(item) for item in value)
+            return max((self.actual(item) for item in value), default=0)
         if self.size is None:
-            return self.own + sum([child.actual(value.get(child.key)) for child in self.children])
+            return self.own + self.below(value)
         edges = next((found for found in value.values() if isinstance(found, list)), [])
-        if not self.children:
-            return 2 + steps(len(edges))
-        nodes = [edge.get("node", edge) for edge in edges if edge]
-        return 2 + steps(len(edges)) * (1 + max((self.below(node) for node in nodes), default=0))
+        nodes = [edge.get("node", edge) for edge in edges if edge] if self.children else []
+        # An empty page costs as much as one object (captured).
+        return 2 + steps(max(1, len(edges))) * (1 + max((self.below(node) for node in nodes), default=0))
 
     def below(self, node: JSON) -> int:
         return sum([child.actual(node.get(child.key)) for child in self.children])

@@ -97,7 +97,7 @@ def _invalid(error: GraphQLError, given: JSON) -> JSON:
 
 def _check_ids(request: Request, node: FieldNode) -> None:
     """A malformed gid refuses the whole document, in two ways: written in it, or given as a variable."""
-    for argument in node.arguments:
+    for argument in node.arguments or ():
         if argument.name.value != "id":
             continue
         if isinstance(argument.value, StringValueNode):

@@ -1,0 +1,43 @@
+"""What can go wrong on purpose. Each fault has a `rate` (default 1) and may be limited to a number of `times`.
+
+    http {status, retry_after}  internal_error  throttle  latency {seconds}  reset
+    download_cut {bytes}  download_http {status}
+    bulk_fail {partial, error_code, after}  bulk_stuck {after}  bulk_expired
+    token_revoked  webhook_drop  webhook_duplicate  webhook_delay {seconds}  webhook_reorder {seconds}
+"""
+
+import random
+
+from sandbox.context import JSON
+
+NAMES = frozenset({
+    "http", "internal_error", "throttle", "latency", "reset", "download_cut", "download_http", "bulk_fail", "bulk_stuck",
+    "bulk_expired", "token_revoked", "webhook_drop", "webhook_duplicate", "webhook_delay", "webhook_reorder",
+})  # fmt: skip
+
+
+class Faults:
+    def __init__(self, seed: int) -> None:
+        self.set: dict[str, JSON] = {}
+        self.random = random.Random(seed).random
+
+    def patch(self, wanted: JSON) -> None:
+        """Merges; null or false takes a fault away, true is a fault without settings."""
+        for name, setting in wanted.items():
+            if name not in NAMES:
+                raise ValueError(f"unknown fault {name!r}; known: {', '.join(sorted(NAMES))}")
+            if setting is None or setting is False:
+                self.set.pop(name, None)
+            else:
+                self.set[name] = {} if setting is True else dict(setting)
+
+    def strike(self, name: str) -> JSON | None:
+        """The fault's settings if it strikes now; counts down `times`."""
+        fault = self.set.get(name)
+        if fault is None or self.random() >= fault.get("rate", 1):
+            return None
+        if "times" in fault:
+            if fault["times"] <= 0:
+                return None
+            fault["times"] -= 1
+        return fault
