@@ -10,6 +10,33 @@ help: ## show this list
 
 setup: .venv/.ready ## install everything into .venv
 
+demo: .venv/.ready ## copy a local demo store and prove that every table is equal (ARGS=--keep stays up)
+	$(BIN)/backstock demo $(ARGS)
+
+up: .venv/.ready ## run everything on this machine until Ctrl-C
+	$(BIN)/backstock up $(ARGS)
+
+# Each worker brings its own Postgres, Redis and sandbox: two suit two cores.
+test: .venv/.ready ## all tests (ARGS="-k name" for some)
+	$(BIN)/pytest -n 2 --dist loadgroup -o asyncio_default_fixture_loop_scope=function $(ARGS)
+
+check: .venv/.ready ## style, types and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.ready ## put every file into the one style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove local data, logs and caches
+	rm -rf .backstock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -path ./.venv -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .venv as well
+	rm -rf .venv
+
 .venv/.ready: requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Backstock needs Python 3.11 or newer: run 'make setup PYTHON=python3.12' with a newer one" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
@@ -18,4 +45,4 @@ setup: .venv/.ready ## install everything into .venv
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,$(MEMBERS))
 	@touch $@
 
-.PHONY: help setup
+.PHONY: help setup demo up test check format clean distclean

@@ -29,10 +29,11 @@ import asyncpg
 import httpx
 import pytest
 import redis
+from cryptography.fernet import Fernet
+
 from backstock.children import die_with_parent
 from backstock.embedded import EmbeddedPostgres, EmbeddedRedis
 from backstock.server import free_port
-from cryptography.fernet import Fernet
 from shared.db import migrate
 
 if TYPE_CHECKING:

@@ -81,6 +81,7 @@ def up(
     orders: OrdersOption = DEMO_ORDERS,
 ) -> None:
     """Run everything on this machine until Ctrl-C."""
+    configure_logs("backstock", "WARNING")
     if demo and only:
         raise CommandError("--demo needs every service: leave --only out")
     if demo:
@@ -116,6 +117,7 @@ def demo(
 @command
 def migrate() -> None:
     """Bring the database's tables up to date."""
+    configure_logs("backstock", "WARNING")
     load_environment(Home.here())
     url = os.environ.get("DATABASE_URL", "")
     if not url:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 CONFIGURATION_ERROR = 78  # the services' exit code for a wrong setting: a restart cannot help
+RESTARTS_BEFORE_READY = 3  # more of them are no accident
 READY_WITHIN = 90.0  # seconds; a cold disk and two busy cores
 GRACE = 15.0  # seconds after SIGTERM: a running handler ends its transaction
 FIRST_BACKOFF = 0.5  # seconds
@@ -139,7 +140,7 @@ class Supervisor:
         async with httpx.AsyncClient(timeout=5) as client:
             while waiting:
                 for service in [s for s in self.services if s.name in waiting]:
-                    self._give_up_on_wrong_settings(service)
+                    _give_up_on_hopeless(service)
                     why = await _why_not_ready(client, service)
                     if why is None:
                         del waiting[service.name]
@@ -152,14 +153,20 @@ class Supervisor:
                     )
                 await asyncio.sleep(LOOK_EVERY / 2 if waiting else 0)
 
-    def _give_up_on_wrong_settings(self, service: Service) -> None:
-        if service.exit_code == CONFIGURATION_ERROR:
-            raise CommandError(service.last_line or f"{service.name} refuses its settings")
-
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
+
+
+def _give_up_on_hopeless(service: Service) -> None:
+    if service.exit_code == CONFIGURATION_ERROR:
+        raise CommandError(service.last_line or f"{service.name} refuses its settings")
+    if service.restarts > RESTARTS_BEFORE_READY:
+        raise CommandError(
+            f"{service.name} ended {service.restarts} times before it was ready, "
+            f"with code {service.exit_code}: {service.last_line}"
+        )
 
 
 async def _why_not_ready(client: httpx.AsyncClient, service: Service) -> str | None:
