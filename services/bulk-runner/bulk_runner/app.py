@@ -1,0 +1,70 @@
+"""The bulk runner: everything that is read from Shopify, not sent by it.
+
+ConnectionCreated  -> recent_sync            BulkFinished -> poll
+WebhooksRegistered -> bulk jobs              BulkReady    -> download, StagedBatch*
+JobQueued          -> the work               Promoted     -> JobCompleted -> the next job
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from bulk_runner.on_bulk_finished import on_bulk_finished
+from bulk_runner.on_bulk_ready import on_bulk_ready
+from bulk_runner.on_connection_created import on_connection_created
+from bulk_runner.on_job_completed import on_job_completed
+from bulk_runner.on_job_queued import on_job_queued
+from bulk_runner.on_promoted import on_promoted
+from bulk_runner.on_webhooks_registered import on_webhooks_registered
+from bulk_runner.poll_bulk import Scheduler
+from bulk_runner.shops import Shops
+from shared.events import (
+    BulkFinished,
+    BulkReady,
+    ConnectionCreated,
+    JobCompleted,
+    JobQueued,
+    Promoted,
+    WebhooksRegistered,
+)
+from shared.secrets import TokenVault
+from shared.service import Parts, Wiring
+from shared.service import main as run
+from shared.shopify import Shopify
+
+JOBS_AT_ONCE = 4  # jobs a runner reads by pages together; they mostly wait for Shopify
+DOWNLOADS_AT_ONCE = 3  # files a runner stages together; parsing keeps one core busy
+
+
+@asynccontextmanager
+async def wire(parts: Parts) -> AsyncIterator[Wiring]:
+    """Which handler takes which event."""
+    shopify = Shopify(parts.settings)
+    shops = Shops(parts.pool, shopify, TokenVault(parts.settings.secret_keys))
+    route = parts.route
+    route.on(ConnectionCreated, on_connection_created)
+    route.on_long(WebhooksRegistered, partial(on_webhooks_registered, shops=shops), workers=JOBS_AT_ONCE)
+    route.on_long(
+        JobQueued,
+        partial(on_job_queued, shops=shops, recent_days=parts.settings.recent_days),
+        workers=JOBS_AT_ONCE,
+    )
+    route.on(BulkFinished, on_bulk_finished)
+    route.on_long(BulkReady, partial(on_bulk_ready, shops=shops), workers=DOWNLOADS_AT_ONCE)
+    route.on(Promoted, on_promoted)
+    route.on(JobCompleted, on_job_completed)
+    try:
+        yield Wiring(tasks=(Scheduler(shops).run,))
+    finally:
+        await shopify.close()
+
+
+def main() -> None:
+    """Run the service."""
+    run("bulk-runner", wire)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""BulkReady -> StagedBatch*: a bulk file goes into schema `stage`, batch by batch, and is proven complete.
+
+Each batch is one transaction: the lease is held, rows are copied, the offset moves, the event is written.
+After a crash another runner goes on at the offset. The file counts only when its lines, its roots and its
+bytes are those that Shopify counted; only then comes the batch that closes the operation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import msgspec
+import structlog
+
+from bulk_runner.audit import finish_audit
+from bulk_runner.bulk_operation import Operation, load_operation
+from bulk_runner.download import DownloadError, Lines, LinkExpiredError, read_lines
+from bulk_runner.poll_bulk import ask, restart
+from bulk_runner.resources.nodes import type_of
+from bulk_runner.shops import Shops
+from shared.db import Connection, affected, load_queries, settle
+from shared.errors import BadPayloadError, LeaseLostError
+from shared.events import BulkReady, StagedBatch
+from shared.lease import Lease, lease
+from shared.outages import OutageError
+from shared.outbox import emit
+from shared.rows import AuditedRow, Row, copy, count, stage
+
+log = structlog.get_logger()
+queries = load_queries("bulk_runner")
+
+TRIES = 8  # downloads that may break off without getting further
+BACKOFF_BASE, BACKOFF_CAP = 0.5, 10.0  # seconds
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    """A batch of lines as rows, and what was no row."""
+
+    rows: list[Row]
+    audited: list[AuditedRow]
+    roots: int
+    aside: list[tuple[int, bytes, BadPayloadError]]
+
+
+async def on_bulk_ready(event: BulkReady, shops: Shops) -> None:
+    """Stage the operation's file from where the last runner stopped."""
+    async with lease(shops.pool, f"operation:{event.operation_id}") as held:
+        if held is None:
+            raise OutageError("another runner downloads this file")
+        operation = await load_operation(shops.pool, event.operation_id)
+        if operation.state != "ready":
+            async with shops.pool.acquire() as tx, tx.transaction():
+                await settle(tx, event, "bulk-runner")
+            return
+        operation = await _download(shops, held, operation)
+        if why := _incomplete(operation):
+            await restart(shops, operation, why)
+            async with shops.pool.acquire() as tx, tx.transaction():
+                await settle(tx, event, "bulk-runner")
+            return
+        async with shops.pool.acquire() as tx, tx.transaction():
+            await held.hold(tx)
+            await _close(tx, operation)
+            await settle(tx, event, "bulk-runner")
+        log.info("bulk.staged", operation=operation.id, lines=operation.lines_done)
+
+
+def _incomplete(operation: Operation) -> str:
+    """What is wrong with the file, if anything is."""
+    found = (operation.lines_done, operation.roots_done, operation.bytes_done)
+    counted = (operation.object_count, operation.root_object_count, operation.file_size)
+    if found == counted:
+        return ""
+    return f"the file has {found} lines, roots and bytes where Shopify counted {counted}"
+
+
+async def _download(shops: Shops, held: Lease, operation: Operation) -> Operation:
+    """Read to the end, through broken connections, as long as it gets further."""
+    shop = await shops.open(operation.connection_id)
+    failures = 0
+    while operation.bytes_done < operation.file_size and failures < TRIES:
+        before = operation.bytes_done
+        try:
+            polled = await ask(shop, operation.gid)
+            if polled is None or not polled.url:
+                raise LinkExpiredError("the file has no address any more")
+            async for lines in read_lines(shop.http, polled.url, operation.bytes_done):
+                operation = await _stage(shops, held, operation, lines)
+        except DownloadError as error:
+            log.warning(
+                "bulk.download_broke", operation=operation.id, offset=operation.bytes_done, error=str(error)
+            )
+            async with shops.pool.acquire() as tx, tx.transaction():
+                await held.hold(tx)
+        if operation.bytes_done < operation.file_size:
+            failures = failures + 1 if operation.bytes_done == before else 1
+            longest = min(BACKOFF_CAP, BACKOFF_BASE * 2**failures)
+            await asyncio.sleep(longest * random.uniform(0.5, 1))  # noqa: S311 - jitter
+    return operation
+
+
+async def _stage(shops: Shops, held: Lease, operation: Operation, lines: Lines) -> Operation:
+    parsed = _parse(operation, lines)
+    further = replace(
+        operation,
+        bytes_done=lines.end,
+        lines_done=operation.lines_done + len(lines.lines),
+        roots_done=operation.roots_done + parsed.roots,
+        batches_done=operation.batches_done + 1,
+    )
+    async with shops.pool.acquire() as tx, tx.transaction():
+        await held.hold(tx)
+        if operation.is_audit:
+            await copy(tx, "audited", ("job_id", *AuditedRow._fields), operation.job_id, parsed.audited)
+        else:
+            await _add_batch(tx, operation, parsed.rows)
+        await _set_aside(tx, operation, parsed)
+        await _checkpoint(tx, further)
+    return further
+
+
+def _parse(operation: Operation, lines: Lines) -> _Parsed:
+    parsed = _Parsed([], [], 0, [])
+    sent_at = (operation.shopify_created_at or datetime.now(UTC)).isoformat()
+    roots = 0
+    for number, line in enumerate(lines.lines, operation.lines_done + 1):
+        try:
+            kind = operation.lines.get(type_of(line))
+            if kind is None:
+                continue  # a type that we do not keep
+            roots += kind.is_root
+            node = kind.decoder.decode(line)
+            if operation.is_audit:
+                parsed.audited.extend(kind.audited(node))
+            else:
+                parsed.rows.extend(kind.rows(node, sent_at))
+        except (BadPayloadError, msgspec.DecodeError, ValueError) as error:
+            parsed.aside.append((number, line, BadPayloadError(str(error))))
+    return replace(parsed, roots=roots)
+
+
+async def _add_batch(tx: Connection, operation: Operation, rows: list[Row], *, closes: bool = False) -> None:
+    counts = count(rows)
+    batch_id = await tx.fetchval(
+        queries["add_operation_batch"],
+        operation.connection_id,
+        operation.job_id,
+        operation.id,
+        operation.batches_done,
+        operation.revision,
+        counts,
+        closes,
+    )
+    await stage(tx, batch_id, rows)
+    fields: dict[str, Any] = operation.event_fields()
+    await emit(tx, StagedBatch(**fields, batch_id=batch_id, source="bulk", rows=counts))
+
+
+async def _set_aside(tx: Connection, operation: Operation, parsed: _Parsed) -> None:
+    for number, line, error in parsed.aside:
+        await tx.execute(
+            queries["set_line_aside"],
+            uuid5(NAMESPACE_URL, f"{operation.gid}#{number}"),
+            f"bulk line {operation.resource}",
+            operation.connection_id,
+            line.decode("utf-8", "replace").replace("\x00", "\ufffd"),
+            f"line {number}: {error}"[:500],
+        )
+        log.warning("bulk.line_set_aside", operation=operation.id, line=number)
+
+
+async def _checkpoint(tx: Connection, operation: Operation) -> None:
+    status = await tx.execute(
+        queries["checkpoint"],
+        operation.id,
+        operation.bytes_done,
+        operation.lines_done,
+        operation.roots_done,
+        operation.batches_done,
+    )
+    if affected(status) != 1:
+        raise LeaseLostError(f"bulk operation {operation.id} was canceled")
+
+
+async def _close(tx: Connection, operation: Operation) -> None:
+    """The whole file is staged and proven: end the operation, and the job if it was the last."""
+    await tx.fetchrow(queries["lock_job"], operation.job_id)
+    if not operation.is_audit:
+        await _add_batch(tx, operation, [], closes=True)
+        await _checkpoint(tx, replace(operation, batches_done=operation.batches_done + 1))
+    await tx.execute(queries["operation_is_staged"], operation.id)
+    if not await tx.fetchval(queries["all_operations_staged"], operation.job_id):
+        return
+    if operation.is_audit:
+        await finish_audit(tx, operation)
+    else:
+        await tx.execute(queries["job_is_staged"], operation.job_id)

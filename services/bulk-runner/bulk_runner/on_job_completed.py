@@ -1,0 +1,83 @@
+"""JobCompleted -> what comes after it.
+
+recent_sync, bulk_*  --the whole history is in-->  catch_up
+catch_up             --of a sync-->                audit
+audit                --all equal-->                live
+                     --a difference-->             catch_up and audit again, ROUNDS times, then attention
+"""
+
+from __future__ import annotations
+
+from bulk_runner.planning import queue_job, set_status
+from shared.db import Connection, load_queries
+from shared.events import BULK_JOBS, JobCompleted, JobFailed, Problem, TableCheck
+from shared.outbox import emit
+
+queries = load_queries("bulk_runner")
+
+ROUNDS = 3  # a difference is mostly a change that Shopify's search index showed late
+
+
+async def on_job_completed(event: JobCompleted, tx: Connection) -> None:
+    """Queue the next stage of the sync, or call it done."""
+    status = await tx.fetchval(queries["lock_connection"], event.connection_id)
+    match event.kind:
+        case "recent_sync" | "bulk_orders" | "bulk_customers" | "bulk_products":
+            await _after_history(event, tx)
+        case "catch_up" if status == "catching_up":
+            round_ = await tx.fetchval(queries["round_of_job"], event.job_id)
+            await set_status(tx, event.connection_id, "auditing")
+            await queue_job(tx, event.connection_id, event.brand_id, "audit", round_=round_)
+        case "catch_up":
+            pass  # one that somebody asked for beside a sync
+        case "audit":
+            await _after_audit(event, tx)
+
+
+async def _after_history(event: JobCompleted, tx: Connection) -> None:
+    under_way = {row["kind"] for row in await tx.fetch(queries["open_jobs"], event.connection_id)}
+    if under_way & {"recent_sync", *BULK_JOBS} or not await tx.fetchval(
+        queries["history_is_loaded"], event.connection_id
+    ):
+        return
+    await _catch_up(event, tx, 1)
+
+
+async def _catch_up(event: JobCompleted, tx: Connection, round_: int) -> None:
+    since = await tx.fetchval(queries["history_began"], event.connection_id)
+    await set_status(tx, event.connection_id, "catching_up")
+    await queue_job(tx, event.connection_id, event.brand_id, "catch_up", since=since, round_=round_)
+
+
+async def _after_audit(event: JobCompleted, tx: Connection) -> None:
+    differences = [table for table in event.audit or () if not table.equal]
+    if not differences:
+        await set_status(tx, event.connection_id, "live")
+        return
+    round_ = await tx.fetchval(queries["round_of_job"], event.job_id)
+    if round_ < ROUNDS:
+        await _catch_up(event, tx, round_ + 1)
+        return
+    problem = _problem(differences)
+    await tx.execute(queries["set_sync_status"], event.connection_id, "attention", problem.model_dump())
+    await emit(
+        tx,
+        JobFailed(
+            connection_id=event.connection_id,
+            brand_id=event.brand_id,
+            job_id=event.job_id,
+            kind="audit",
+            problem=problem,
+        ),
+    )
+
+
+def _problem(differences: list[TableCheck]) -> Problem:
+    found = "; ".join(
+        f"{t.table}: {t.missing} missing, {t.different} different, {t.extra} too many" for t in differences
+    )
+    return Problem(
+        code="audit_differs",
+        message=f"After {ROUNDS} audits our rows still differ from Shopify's ({found}).",
+        action="Load the history again: backstock sync BRAND --job bulk_orders, bulk_customers or bulk_products.",
+    )

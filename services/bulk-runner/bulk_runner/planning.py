@@ -1,0 +1,42 @@
+"""What comes next: jobs are queued here, in the transaction of what led to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from shared.db import Connection, load_queries
+from shared.events import JobKind, JobQueued, Resource
+from shared.outbox import emit
+
+queries = load_queries("bulk_runner")
+
+
+async def queue_job(
+    tx: Connection,
+    connection_id: int,
+    brand_id: str,
+    kind: JobKind,
+    *,
+    since: datetime | None = None,
+    round_: int = 1,
+    expected: Mapping[Resource, int] | None = None,
+) -> None:
+    """Queue a job, unless one of its kind is under way. -> JobQueued"""
+    job_id = await tx.fetchval(queries["queue_job"], connection_id, kind, since, round_)
+    if job_id is not None:
+        await emit(
+            tx,
+            JobQueued(
+                connection_id=connection_id,
+                brand_id=brand_id,
+                job_id=job_id,
+                kind=kind,
+                expected=dict(expected or {}),
+            ),
+        )
+
+
+async def set_status(tx: Connection, connection_id: int, status: str) -> None:
+    """Where the sync stands, for everybody who asks Postgres."""
+    await tx.execute(queries["set_sync_status"], connection_id, status, None)

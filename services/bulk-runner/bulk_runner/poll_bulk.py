@@ -1,0 +1,284 @@
+"""Bulk operations that are due: planned ones are started, running ones are polled.
+
+    planned --run--> running --COMPLETED--> ready (-> BulkReady) --on_bulk_ready--> staged
+       ^                |
+       +----------------+ FAILED, CANCELED, EXPIRED: once more, ATTEMPTS at the most
+
+When an operation is due stands in Postgres, so nothing here remembers anything: any runner may do the next
+step of any operation, and a lost process is a late poll. An operation is started once: before that we look
+for its marker among the shop's operations, and adopt what we find.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+import msgspec
+import structlog
+
+from bulk_runner.bulk_operation import Operation, load_operation
+from bulk_runner.documents import bulk_document, document
+from bulk_runner.shops import Shops
+from shared.db import affected, load_queries
+from shared.events import BulkProgressed, BulkReady, BulkStarted, Problem
+from shared.jobs import fail_job
+from shared.lease import lease
+from shared.outages import OUTAGES, through_outages
+from shared.outbox import emit
+from shared.shopify import Shop, ShopifyUnavailableError, StoreError, UserErrors
+from shared.wakeups import Wakeups
+
+log = structlog.get_logger()
+queries = load_queries("bulk_runner")
+
+ATTEMPTS = 4  # runs of one operation that Shopify ended badly
+AT_ONCE = 20  # operations one runner starts or polls together
+TAKEN_FOR = 45.0  # seconds the others leave a taken operation alone; longer than any step takes
+IDLE = 0.5  # seconds between looks when no notification came
+FAST_POLLS = 20  # small operations end within seconds; then the webhook is waited for with patience
+POLL_FAST, POLL_SLOW = 0.5, 5.0  # seconds; a poll costs one point
+SLOT_WAIT_BASE, SLOT_WAIT_CAP = 1.0, 30.0  # seconds until the next try when the shop has no free slot
+RESTART_WAIT = 5.0  # seconds before an operation that Shopify ended badly runs again
+BUSY = {"OPERATION_IN_PROGRESS", "LIMIT_REACHED"}
+
+
+class _NewOperation(msgspec.Struct, rename="camel"):
+    id: str
+    created_at: datetime
+
+
+class _Run(msgspec.Struct, rename="camel"):
+    user_errors: list[UserErrors]
+    bulk_operation: _NewOperation | None = None
+
+
+class RunBulk(msgspec.Struct, rename="camel"):
+    """The answer of RunBulk."""
+
+    bulk_operation_run_query: _Run
+
+
+class PolledOperation(msgspec.Struct, rename="camel"):
+    """A bulk operation as Shopify shows it; counters are strings there."""
+
+    id: str
+    status: str
+    created_at: datetime
+    object_count: str
+    root_object_count: str
+    error_code: str | None = None
+    file_size: str | None = None
+    url: str | None = None
+
+
+class PollBulk(msgspec.Struct, rename="camel"):
+    """The answer of PollBulk; None if Shopify does not know the id."""
+
+    bulk_operation: PolledOperation | None
+
+
+class _FoundOperation(msgspec.Struct, rename="camel"):
+    id: str
+    query: str
+    created_at: datetime
+    status: str
+
+
+class _Found(msgspec.Struct):
+    nodes: list[_FoundOperation]
+
+
+class RecentBulks(msgspec.Struct, rename="camel"):
+    """The answer of RecentBulks."""
+
+    bulk_operations: _Found
+
+
+@dataclass(frozen=True)
+class Started:
+    """Shopify has it, under this id."""
+
+    gid: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class NoSlot:
+    """Five operations of this app run at the shop already."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Shopify does not run such a query."""
+
+    problem: Problem
+
+
+class Scheduler:
+    """Does what is due."""
+
+    def __init__(self, shops: Shops) -> None:
+        self.shops = shops
+        self._wakeups = Wakeups(shops.pool, "backstock_due")
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(through_outages(self._wakeups.listen))
+            tasks.create_task(through_outages(self._look))
+
+    async def _look(self) -> None:
+        due = await self.shops.pool.fetch(queries["take_due"], AT_ONCE, TAKEN_FOR)
+        await asyncio.gather(*(self._step(row["id"]) for row in due))
+        if not due:
+            await self._wakeups.wait(IDLE)
+
+    async def _step(self, operation_id: int) -> None:
+        operation = await load_operation(self.shops.pool, operation_id)
+        try:
+            shop = await self.shops.open(operation.connection_id)
+            if operation.state == "planned":
+                await start(self.shops, shop, operation)
+            else:
+                await poll(self.shops, shop, operation)
+        except StoreError as error:
+            await _fail(self.shops, operation, error.problem)
+        except (ShopifyUnavailableError, *OUTAGES) as error:
+            # It stays due: taken again when TAKEN_FOR has passed.
+            log.warning("bulk.step_failed", operation=operation.id, error=repr(error))
+
+
+async def start(shops: Shops, shop: Shop, operation: Operation) -> None:
+    """Run a planned operation, or adopt it. -> BulkStarted"""
+    async with lease(shops.pool, f"operation:{operation.id}") as held:
+        if held is None:
+            return
+        match await _adopt(shop, operation) or await _run(shop, operation):
+            case Started(gid, created_at):
+                async with shops.pool.acquire() as tx, tx.transaction():
+                    await held.hold(tx)
+                    status = await tx.execute(
+                        queries["operation_started"], operation.id, gid, created_at, POLL_FAST
+                    )
+                    if affected(status):
+                        await emit(tx, BulkStarted(**operation.event_fields(), gid=gid))
+                log.info("bulk.started", operation=operation.id, gid=gid, resource=operation.resource)
+            case NoSlot():
+                wait = min(SLOT_WAIT_CAP, SLOT_WAIT_BASE * 2**operation.waits)
+                async with shops.pool.acquire() as tx, tx.transaction():
+                    await tx.execute(queries["operation_waits"], operation.id, wait)
+                    if operation.waits == 0:
+                        waiting = BulkProgressed(
+                            **operation.event_fields(), shopify_status="WAITING", waiting_for_slot=True
+                        )
+                        await emit(tx, waiting)
+                log.info("bulk.no_slot", operation=operation.id, seconds=wait)
+            case Refused(problem):
+                await _fail(shops, operation, problem)
+            case unknown:
+                assert_never(unknown)
+
+
+async def _adopt(shop: Shop, operation: Operation) -> Started | None:
+    answer = await shop.query(RecentBulks, document("shopify.graphql", "RecentBulks"))
+    for found in answer.bulk_operations.nodes:
+        if found.query.startswith(operation.marker):
+            log.info("bulk.adopted", operation=operation.id, gid=found.id)
+            return Started(found.id, found.created_at)
+    return None
+
+
+async def _run(shop: Shop, operation: Operation) -> Started | NoSlot | Refused:
+    query = bulk_document(operation.path, operation.document_name, operation.search, operation.marker)
+    answer = await shop.query(RunBulk, document("shopify.graphql", "RunBulk"), {"query": query})
+    run = answer.bulk_operation_run_query
+    if run.bulk_operation:
+        return Started(run.bulk_operation.id, run.bulk_operation.created_at)
+    error = run.user_errors[0] if run.user_errors else UserErrors("no reason given")
+    if error.code in BUSY:
+        return NoSlot()
+    return Refused(
+        Problem(
+            code="bulk_refused",
+            message=f"Shopify refused the bulk query of {operation.resource}: {error.message}",
+            action="Report this with the API version.",
+        )
+    )
+
+
+async def ask(shop: Shop, gid: str) -> PolledOperation | None:
+    """How Shopify says the operation stands."""
+    answer = await shop.query(PollBulk, document("shopify.graphql", "PollBulk"), {"id": gid})
+    return answer.bulk_operation
+
+
+async def poll(shops: Shops, shop: Shop, operation: Operation) -> None:
+    """Look at a running operation. -> BulkProgressed or BulkReady"""
+    polled = await ask(shop, operation.gid)
+    match polled.status if polled else "EXPIRED":
+        case "CREATED" | "RUNNING" | "CANCELING" if polled:
+            await _note_progress(shops, operation, polled)
+        case "COMPLETED" if polled:
+            await _make_ready(shops, operation, polled)
+        case status:
+            await restart(shops, operation, f"Shopify ended it as {status}")
+
+
+async def _note_progress(shops: Shops, operation: Operation, polled: PolledOperation) -> None:
+    objects, roots = int(polled.object_count), int(polled.root_object_count)
+    interval = POLL_FAST if operation.polls < FAST_POLLS else POLL_SLOW
+    moved = (objects, polled.status) != (operation.object_count, operation.shopify_status)
+    async with shops.pool.acquire() as tx, tx.transaction():
+        await tx.execute(queries["operation_polled"], operation.id, polled.status, objects, roots, interval)
+        if moved:
+            await emit(
+                tx,
+                BulkProgressed(
+                    **operation.event_fields(),
+                    shopify_status=polled.status,
+                    object_count=objects,
+                    root_object_count=roots,
+                ),
+            )
+
+
+async def _make_ready(shops: Shops, operation: Operation, polled: PolledOperation) -> None:
+    objects, roots = int(polled.object_count), int(polled.root_object_count)
+    size = int(polled.file_size or 0)
+    async with shops.pool.acquire() as tx, tx.transaction():
+        status = await tx.execute(queries["operation_ready"], operation.id, objects, roots, size)
+        if affected(status):
+            await emit(
+                tx,
+                BulkReady(
+                    **operation.event_fields(), object_count=objects, root_object_count=roots, file_size=size
+                ),
+            )
+    log.info("bulk.ready", operation=operation.id, objects=objects, bytes=size)
+
+
+async def restart(shops: Shops, operation: Operation, why: str) -> None:
+    """Run it again from the start, unless it was tried often enough."""
+    if operation.attempt >= ATTEMPTS:
+        problem = Problem(
+            code="bulk_failed",
+            message=f"The bulk operation of {operation.resource} failed {operation.attempt} times: {why}.",
+            action="Sync again later; if it goes on, look Shopify's status page up.",
+        )
+        await _fail(shops, operation, problem)
+        return
+    log.warning("bulk.restart", operation=operation.id, attempt=operation.attempt, why=why)
+    async with shops.pool.acquire() as tx, tx.transaction():
+        await tx.execute(queries["restart_operation"], operation.id, RESTART_WAIT)
+        if operation.is_audit:
+            await tx.execute(queries["forget_audited_of"], operation.job_id, list(operation.tables))
+
+
+async def _fail(shops: Shops, operation: Operation, problem: Problem) -> None:
+    log.warning("bulk.failed", operation=operation.id, problem=problem.message)
+    async with shops.pool.acquire() as tx, tx.transaction():
+        await tx.execute(queries["fail_operation"], operation.id, problem.model_dump())
+        await fail_job(tx, operation.job_id, problem)

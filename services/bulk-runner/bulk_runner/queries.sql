@@ -1,0 +1,285 @@
+-- connection: whose token to use, and where the sync stands
+select id, brand_id, shop, sync_status, access_token from control.connections where id = $1;
+
+-- lock_connection: decisions about what comes next are taken one at a time
+select sync_status from control.connections where id = $1 for update;
+
+-- set_sync_status: where the sync stands; a removed connection stays removed
+update control.connections
+set sync_status = $2, problem = $3, updated_at = now()
+where id = $1 and removed_at is null;
+
+-- note_problem: shown with the connection; the sync goes on
+update control.connections set problem = $2, updated_at = now() where id = $1;
+
+-- queue_job: one of each kind at a time
+insert into control.jobs (connection_id, kind, since, round)
+values ($1, $2, $3, $4)
+on conflict (connection_id, kind) where state in ('queued', 'running', 'staged') do nothing
+returning id;
+
+-- start_job: None if it is over or canceled
+update control.jobs set state = 'running', started_at = coalesce(started_at, now())
+where id = $1 and state in ('queued', 'running')
+returning kind, since, round, position, created_at;
+
+-- save_position: where paged reading goes on
+update control.jobs set position = $2 where id = $1 and state = 'running';
+
+-- job_is_staged: all of it waits for the promoter
+update control.jobs set state = 'staged' where id = $1 and state = 'running';
+
+-- lock_job: the operations of a job end one at a time
+select state, kind, round from control.jobs where id = $1 for update;
+
+-- complete_job: everything that it staged has been promoted
+update control.jobs j
+set state = 'completed', ended_at = now()
+where j.id = $1 and j.state = 'staged'
+  and not exists (select from control.batches b where b.job_id = j.id and b.promoted_at is null)
+returning kind;
+
+-- open_jobs: what is still under way for a connection
+select kind from control.jobs
+where connection_id = $1 and state in ('queued', 'running', 'staged');
+
+-- history_is_loaded: every bulk job has been completed once
+select count(distinct kind) = 3
+from control.jobs
+where connection_id = $1 and state = 'completed' and kind like 'bulk_%';
+
+-- history_began: when the first operation of the latest bulk load started at Shopify
+select min(o.shopify_created_at)
+from control.bulk_operations o
+where o.job_id in (
+    select max(j.id) from control.jobs j
+    where j.connection_id = $1 and j.kind like 'bulk_%' and j.state = 'completed'
+    group by j.kind
+);
+
+-- round_of_job: which try of catch_up and audit this is
+select round from control.jobs where id = $1;
+
+-- plan_operation: one bulk operation of a job
+insert into control.bulk_operations (connection_id, job_id, resource, search) values ($1, $2, $3, $4) returning id;
+
+-- operations_of_job: planned before, if the event comes twice
+select count(*) from control.bulk_operations where job_id = $1;
+
+-- take_due: operations to start or to poll now; taking one keeps the others off it for a while
+update control.bulk_operations
+set due_at = now() + $2::float8 * interval '1 second'
+where id in (
+    select id from control.bulk_operations
+    where state in ('planned', 'running') and due_at <= now()
+    order by due_at
+    limit $1
+    for update skip locked
+)
+returning id;
+
+-- operation: all that is known of it
+select
+    o.id, o.connection_id, o.job_id, o.resource, o.search, o.state, o.attempt, o.polls, o.waits, o.marker,
+    o.gid, o.revision, o.shopify_status, o.shopify_created_at, o.object_count, o.root_object_count,
+    o.file_size, o.bytes_done, o.lines_done, o.roots_done, o.batches_done, j.kind, c.brand_id
+from control.bulk_operations o
+join control.jobs j on j.id = o.job_id
+join control.connections c on c.id = o.connection_id
+where o.id = $1;
+
+-- operation_started: Shopify accepted it, or had accepted it before we fell
+update control.bulk_operations
+set
+    state = 'running',
+    gid = $2,
+    shopify_created_at = $3,
+    shopify_status = 'CREATED',
+    polls = 0,
+    due_at = now() + $4::float8 * interval '1 second'
+where id = $1 and state = 'planned';
+
+-- operation_waits: no slot is free at the shop; try again later
+update control.bulk_operations
+set waits = waits + 1, due_at = now() + $2::float8 * interval '1 second'
+where id = $1 and state = 'planned';
+
+-- operation_polled: still at work; look again later
+update control.bulk_operations
+set
+    polls = polls + 1,
+    shopify_status = $2,
+    object_count = $3,
+    root_object_count = $4,
+    due_at = now() + $5::float8 * interval '1 second'
+where id = $1 and state = 'running';
+
+-- operation_ready: its file can be downloaded
+update control.bulk_operations
+set
+    state = 'ready',
+    shopify_status = 'COMPLETED',
+    object_count = $2,
+    root_object_count = $3,
+    file_size = $4
+where id = $1 and state = 'running';
+
+-- restart_operation: once more from the start, under a new marker; what it staged was true and stays
+update control.bulk_operations
+set
+    state = 'planned',
+    attempt = attempt + 1,
+    marker = gen_random_uuid(),
+    revision = nextval('control.revisions'),
+    gid = null,
+    shopify_status = null,
+    bytes_done = 0,
+    lines_done = 0,
+    roots_done = 0,
+    waits = 0,
+    due_at = now() + $2::float8 * interval '1 second'
+where id = $1 and state in ('running', 'ready');
+
+-- fail_operation: it was tried often enough
+update control.bulk_operations set state = 'failed', problem = $2 where id = $1;
+
+-- operation_finished: Shopify's webhook says so; poll it now
+update control.bulk_operations set due_at = now() where gid = $1 and state = 'running';
+
+-- add_operation_batch: the next rows of a file
+insert into control.batches (connection_id, job_id, operation_id, seq, source, revision, rows, closes_operation)
+values ($1, $2, $3, $4, 'bulk', $5, $6, $7)
+returning id;
+
+-- add_batch: a page
+insert into control.batches (connection_id, job_id, source, rows) values ($1, $2, $3, $4) returning id;
+
+-- checkpoint: how far the file is staged; it must still be ours to download
+update control.bulk_operations
+set bytes_done = $2, lines_done = $3, roots_done = $4, batches_done = $5
+where id = $1 and state = 'ready';
+
+-- operation_is_staged: the whole file, proven complete
+update control.bulk_operations set state = 'staged' where id = $1 and state = 'ready';
+
+-- all_operations_staged: nothing of the job is left to download
+select not exists (select from control.bulk_operations where job_id = $1 and state <> 'staged');
+
+-- set_line_aside: a line that is no row; it does not sink its batch
+insert into control.dead_letters (event_id, event_type, service, connection_id, payload, error, deliveries)
+values ($1, $2, 'bulk-runner', $3, $4, $5, 1)
+on conflict (event_id, service) do nothing;
+
+-- compare_tables: Shopify's rows beside ours. What is newer here than in the snapshot counts with Shopify's
+-- figure; what came or went since the snapshot does not count at all
+with theirs as (
+    select
+        a.table_name,
+        case a.table_name
+            when 'order_line_items' then 'orders'
+            when 'refunds' then 'orders'
+            when 'product_variants' then 'products'
+            else a.table_name
+        end as root_table,
+        a.id,
+        coalesce(a.parent_id, a.id) as root_id,
+        a.updated_at,
+        a.amount
+    from stage.audited a
+    where a.job_id = $1
+),
+roots as (
+    select table_name, id, updated_at from theirs where table_name = root_table
+),
+snapshot as (
+    select resource, shopify_created_at as taken_at from control.bulk_operations where job_id = $1
+),
+ours as (
+    select
+        'orders' as table_name, 'orders' as root_table, id, id as root_id, updated_at as root_updated_at,
+        total_price as amount, deleted_at, sent_at
+    from shopify.orders
+    where connection_id = $2
+    union all
+    select
+        'customers', 'customers', id, id, updated_at, amount_spent, deleted_at, greatest(sent_at, summary_at)
+    from shopify.customers
+    where connection_id = $2
+    union all
+    select 'products', 'products', id, id, updated_at, null, deleted_at, sent_at
+    from shopify.products
+    where connection_id = $2
+    union all
+    select
+        'order_line_items', 'orders', c.id, p.id, p.updated_at, c.original_total, c.deleted_at, c.sent_at
+    from shopify.order_line_items c
+    join shopify.orders p on p.connection_id = c.connection_id and p.id = c.order_id
+    where c.connection_id = $2
+    union all
+    select 'refunds', 'orders', c.id, c.order_id, p.updated_at, c.total_refunded, c.deleted_at, c.sent_at
+    from shopify.refunds c
+    left join shopify.orders p on p.connection_id = c.connection_id and p.id = c.order_id
+    where c.connection_id = $2
+    union all
+    select 'product_variants', 'products', c.id, p.id, p.updated_at, c.price, c.deleted_at, c.sent_at
+    from shopify.product_variants c
+    join shopify.products p on p.connection_id = c.connection_id and p.id = c.product_id
+    where c.connection_id = $2
+),
+pairs as (
+    select
+        coalesce(t.table_name, o.table_name) as table_name,
+        t.id is not null as at_shopify,
+        o.id is not null and o.deleted_at is null as here,
+        t.amount as their_amount,
+        o.amount as our_amount,
+        coalesce(r.updated_at > o.root_updated_at, false) as stale,
+        coalesce(o.root_updated_at > r.updated_at, false)
+        or (coalesce(t.table_name, o.table_name) = 'customers' and coalesce(o.sent_at > s.taken_at, false))
+            as newer_here,
+        coalesce(o.deleted_at > s.taken_at, false) as gone_since,
+        r.id is null and coalesce(o.sent_at > s.taken_at, false) as come_since
+    from theirs t
+    full join ours o on o.table_name = t.table_name and o.id = t.id
+    join snapshot s on s.resource = coalesce(t.root_table, o.root_table)
+    left join roots r
+        on r.table_name = coalesce(t.root_table, o.root_table) and r.id = coalesce(t.root_id, o.root_id)
+    where t.id is not null or o.deleted_at is null
+),
+judged as (
+    select
+        *,
+        at_shopify and not here and not gone_since and not newer_here as missing,
+        at_shopify and here and not newer_here
+        and (stale or their_amount is distinct from our_amount) as different,
+        here and not at_shopify and not newer_here and not come_since as extra
+    from pairs
+)
+select
+    table_name,
+    count(*) filter (where at_shopify and (here or missing)) as shopify_count,
+    count(*) filter (where here and (at_shopify or extra)) as our_count,
+    sum(their_amount) filter (where at_shopify and (here or missing)) as shopify_sum,
+    sum(case when newer_here then their_amount else our_amount end)
+        filter (where here and (at_shopify or extra)) as our_sum,
+    count(*) filter (where missing) as missing,
+    count(*) filter (where different) as different,
+    count(*) filter (where extra) as extra
+from judged
+group by table_name
+order by table_name;
+
+-- forget_audited_of: an audit operation starts over
+delete from stage.audited where job_id = $1 and table_name = any($2);
+
+-- keep_audit: what an audit found
+insert into control.audits (connection_id, job_id, equal, tables) values ($1, $2, $3, $4);
+
+-- forget_audited: compared, no longer needed
+delete from stage.audited where job_id = $1;
+
+-- audit_is_done: nothing to promote
+update control.jobs set state = 'completed', ended_at = now() where id = $1 and state = 'running';
+
+-- wake_scheduler: something is due
+notify backstock_due;

@@ -1,0 +1,97 @@
+"""Customers: what Shopify answers -> rows."""
+
+from __future__ import annotations
+
+import msgspec
+
+from bulk_runner.documents import document
+from bulk_runner.resources.nodes import LineKind, Nodes, Page, numeric_id
+from shared.rows import AuditedRow, CustomerRow, Row
+from shared.shopify import Shop
+
+PATH = "resources/customers.graphql"
+PAGE_SIZE = 100  # about 30 points
+
+
+class _Email(msgspec.Struct, rename="camel", gc=False):
+    email_address: str | None = None
+
+
+class _Phone(msgspec.Struct, rename="camel", gc=False):
+    phone_number: str | None = None
+
+
+class _Spent(msgspec.Struct, rename="camel", gc=False):
+    amount: str
+    currency_code: str | None = None
+
+
+class CustomerNode(msgspec.Struct, rename="camel", gc=False):
+    """A customer. What only an audit leaves out has a default."""
+
+    id: str
+    first_name: str | None = None
+    last_name: str | None = None
+    state: str | None = None
+    note: str | None = None
+    tags: list[str] = []
+    number_of_orders: str | None = None
+    amount_spent: _Spent | None = None
+    verified_email: bool | None = None
+    tax_exempt: bool | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+    default_email_address: _Email | None = None
+    default_phone_number: _Phone | None = None
+
+
+class CustomersPage(msgspec.Struct):
+    """The answer of CustomersPage."""
+
+    customers: Nodes[CustomerNode]
+
+
+async def page(shop: Shop, search: str, after: str | None, sent_at: str) -> Page:
+    """A page of customers."""
+    variables = {"first": PAGE_SIZE, "after": after, "search": search}
+    customers = (await shop.query(CustomersPage, document(PATH, "CustomersPage"), variables)).customers
+    rows: list[Row] = [customer_row(node, sent_at, ordinal) for ordinal, node in enumerate(customers.nodes)]
+    return Page(rows, customers.page_info.next)
+
+
+def customer_row(node: CustomerNode, sent_at: str, ordinal: int | None = None) -> CustomerRow:
+    """A customer."""
+    return CustomerRow(
+        ordinal=ordinal,
+        sent_at=sent_at,
+        id=numeric_id(node.id),
+        first_name=node.first_name,
+        last_name=node.last_name,
+        email=node.default_email_address.email_address if node.default_email_address else None,
+        phone=node.default_phone_number.phone_number if node.default_phone_number else None,
+        state=node.state,
+        note=node.note,
+        tags=node.tags,
+        number_of_orders=int(node.number_of_orders) if node.number_of_orders is not None else None,
+        amount_spent=node.amount_spent.amount if node.amount_spent else None,
+        currency=node.amount_spent.currency_code if node.amount_spent else None,
+        verified_email=node.verified_email,
+        tax_exempt=node.tax_exempt,
+        created_at=node.created_at,
+        updated_at=node.updated_at or sent_at,
+    )
+
+
+def _audited(node: CustomerNode) -> list[AuditedRow]:
+    spent = node.amount_spent.amount if node.amount_spent else None
+    return [AuditedRow("customers", numeric_id(node.id), None, node.updated_at, spent)]
+
+
+LINES = {
+    "Customer": LineKind(
+        msgspec.json.Decoder(CustomerNode),
+        lambda node, sent_at: [customer_row(node, sent_at)],
+        _audited,
+        is_root=True,
+    ),
+}

@@ -1,0 +1,103 @@
+"""What the three resources have in common: ids, money, pages, and what a line of a bulk file is. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from shared.errors import BadPayloadError
+from shared.rows import AuditedRow, Row
+
+T = TypeVar("T")
+
+# Our documents ask for `id` first, so this is the object's own id; slashes are escaped in bulk files.
+_TYPE = re.compile(rb'"id":\s*"gid:(?:\\?/){2}shopify\\?/(\w+)')
+
+
+class Money(msgspec.Struct, gc=False):
+    """A decimal as text."""
+
+    amount: str
+
+
+class MoneyBag(msgspec.Struct, rename="camel", gc=False):
+    """Shop money; the customer's currency is not kept."""
+
+    shop_money: Money
+
+
+class Ref(msgspec.Struct, gc=False):
+    """Another object, by its id."""
+
+    id: str
+
+
+class PageInfo(msgspec.Struct, rename="camel"):
+    """Where the next page begins."""
+
+    has_next_page: bool
+    end_cursor: str | None = None
+
+    @property
+    def next(self) -> str | None:
+        """The cursor of the next page, if there is one."""
+        return self.end_cursor if self.has_next_page else None
+
+
+class Nodes(msgspec.Struct, Generic[T], rename="camel"):
+    """A page of a connection."""
+
+    nodes: list[T]
+    page_info: PageInfo
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page as rows, and the cursor after it."""
+
+    rows: list[Row]
+    next: str | None
+
+
+@dataclass(frozen=True)
+class LineKind:
+    """One type of object in a bulk file: how it is decoded, its rows, what an audit keeps of it."""
+
+    decoder: msgspec.json.Decoder[Any]
+    rows: Callable[[Any, str], list[Row]]
+    audited: Callable[[Any], list[AuditedRow]]
+    is_root: bool = False
+
+
+def type_of(line: bytes) -> str:
+    """The type of the object on a line, out of its gid."""
+    found = _TYPE.search(line)
+    if found is None:
+        raise BadPayloadError("the line has no Shopify id")
+    return found[1].decode()
+
+
+def numeric_id(gid: str) -> int:
+    """`gid://shopify/Order/1` -> 1 (some ids carry a query string)."""
+    return int(gid[gid.rindex("/") + 1 :].partition("?")[0])
+
+
+def reference(ref: Ref | None) -> int | None:
+    """The numeric id of another object, if there is one."""
+    return numeric_id(ref.id) if ref else None
+
+
+def parent_id(gid: str | None) -> int:
+    """The numeric id of a line's parent; BadPayloadError if it has none."""
+    if gid is None:
+        raise BadPayloadError("the line has no __parentId")
+    return numeric_id(gid)
+
+
+def amount(bag: MoneyBag | None) -> str | None:
+    """The amount, if there is one."""
+    return bag.shop_money.amount if bag else None

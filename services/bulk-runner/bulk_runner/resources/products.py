@@ -1,0 +1,155 @@
+"""Products with their variants: what Shopify answers -> rows."""
+
+from __future__ import annotations
+
+import msgspec
+
+from bulk_runner.documents import document
+from bulk_runner.resources.nodes import LineKind, Nodes, Page, Ref, numeric_id, parent_id, reference
+from shared.rows import AuditedRow, ProductRow, Row, VariantRow
+from shared.shopify import Shop
+
+PATH = "resources/products.graphql"
+PAGE_SIZE = 50  # with 20 variants each about 100 points
+
+
+class ProductNode(msgspec.Struct, rename="camel", gc=False):
+    """A product without its variants. What only an audit leaves out has a default."""
+
+    id: str
+    title: str | None = None
+    handle: str | None = None
+    vendor: str | None = None
+    product_type: str | None = None
+    status: str | None = None
+    tags: list[str] = []
+    published_at: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+    total_inventory: int | None = None
+
+
+class VariantNode(msgspec.Struct, rename="camel", gc=False):
+    """A variant; in a bulk file it names its product."""
+
+    id: str
+    parent: str | None = msgspec.field(name="__parentId", default=None)
+    title: str | None = None
+    sku: str | None = None
+    barcode: str | None = None
+    price: str | None = None
+    compare_at_price: str | None = None
+    position: int | None = None
+    inventory_quantity: int | None = None
+    inventory_item: Ref | None = None
+    taxable: bool | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+
+
+class PagedProduct(ProductNode, rename="camel", kw_only=True):
+    """A product with the first page of its variants."""
+
+    variants: Nodes[VariantNode]
+
+
+class ProductsPage(msgspec.Struct):
+    """The answer of ProductsPage."""
+
+    products: Nodes[PagedProduct]
+
+
+class _Variants(msgspec.Struct):
+    variants: Nodes[VariantNode]
+
+
+class MoreVariants(msgspec.Struct):
+    """The answer of MoreVariants; None if the product is gone by now."""
+
+    product: _Variants | None
+
+
+async def page(shop: Shop, search: str, after: str | None, sent_at: str) -> Page:
+    """A page of products, each with all its variants."""
+    variables = {"first": PAGE_SIZE, "after": after, "search": search}
+    products = (await shop.query(ProductsPage, document(PATH, "ProductsPage"), variables)).products
+    rows: list[Row] = []
+    for ordinal, node in enumerate(products.nodes):
+        rows.append(product_row(node, sent_at, ordinal))
+        product_id = numeric_id(node.id)
+        rows += [variant_row(v, product_id, sent_at, ordinal) for v in await _all_variants(shop, node)]
+    return Page(rows, products.page_info.next)
+
+
+async def _all_variants(shop: Shop, node: PagedProduct) -> list[VariantNode]:
+    variants, after = list(node.variants.nodes), node.variants.page_info.next
+    while after:
+        more = await shop.query(MoreVariants, document(PATH, "MoreVariants"), {"id": node.id, "after": after})
+        if more.product is None:
+            break
+        variants += more.product.variants.nodes
+        after = more.product.variants.page_info.next
+    return variants
+
+
+def product_row(node: ProductNode, sent_at: str, ordinal: int | None = None) -> ProductRow:
+    """A product."""
+    return ProductRow(
+        ordinal=ordinal,
+        sent_at=sent_at,
+        id=numeric_id(node.id),
+        title=node.title,
+        handle=node.handle,
+        vendor=node.vendor,
+        product_type=node.product_type,
+        status=node.status,
+        tags=node.tags,
+        published_at=node.published_at,
+        created_at=node.created_at,
+        updated_at=node.updated_at or sent_at,
+        total_inventory=node.total_inventory,
+    )
+
+
+def variant_row(node: VariantNode, product_id: int, sent_at: str, ordinal: int | None = None) -> VariantRow:
+    """A variant of a product."""
+    return VariantRow(
+        ordinal=ordinal,
+        sent_at=sent_at,
+        id=numeric_id(node.id),
+        product_id=product_id,
+        title=node.title,
+        sku=node.sku,
+        barcode=node.barcode,
+        price=node.price,
+        compare_at_price=node.compare_at_price,
+        position=node.position,
+        inventory_quantity=node.inventory_quantity,
+        inventory_item_id=reference(node.inventory_item),
+        taxable=node.taxable,
+        created_at=node.created_at,
+        updated_at=node.updated_at,
+    )
+
+
+def _audited_product(node: ProductNode) -> list[AuditedRow]:
+    return [AuditedRow("products", numeric_id(node.id), None, node.updated_at, None)]
+
+
+def _audited_variant(node: VariantNode) -> list[AuditedRow]:
+    return [AuditedRow("product_variants", numeric_id(node.id), parent_id(node.parent), None, node.price)]
+
+
+LINES = {
+    "Product": LineKind(
+        msgspec.json.Decoder(ProductNode),
+        lambda node, sent_at: [product_row(node, sent_at)],
+        _audited_product,
+        is_root=True,
+    ),
+    "ProductVariant": LineKind(
+        msgspec.json.Decoder(VariantNode),
+        lambda node, sent_at: [variant_row(node, parent_id(node.parent), sent_at)],
+        _audited_variant,
+    ),
+}
