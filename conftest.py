@@ -109,10 +109,14 @@ def sandbox_server() -> Iterator[str]:
     """The base URL of a sandbox without stores: `POST /_sandbox/stores` makes one; use your own name."""
     with _temporary_folder() as folder:
         bind = f"127.0.0.1:{free_port()}"
-        process = Process("sandbox", ["sandbox", "--bind", bind], _bare_environment(), folder)
+        process = Process("sandbox", ["sandbox", "--bind", bind, "--shop", ""], _bare_environment(), folder)
         process.spawn()
         try:
-            _run(until_true(lambda: _answers(process, f"http://{bind}/"), READY_WITHIN, "sandbox answers"))
+            _run(
+                until_true(
+                    lambda: _answers(process, f"http://{bind}/healthz", 200), READY_WITHIN, "sandbox answers"
+                )
+            )
             yield f"http://{bind}"
         finally:
             process.end()
@@ -314,14 +318,14 @@ def _end(process: Process) -> str | None:
     return None
 
 
-async def _answers(process: Process, url: str, status: int | None = None) -> bool:
-    """Whether the process answers (with that status, if one is given); one that ended never will."""
+async def _answers(process: Process, url: str, status: int) -> bool:
+    """Whether the process answers with that status; one that has ended never will."""
     if not process.alive:
         assert process.popen
         pytest.fail(f"{process.name} ended with code {process.popen.returncode}:\n{process.log[-LOG_SHOWN:]}")
     async with httpx.AsyncClient(timeout=5) as client:
         answer = await client.get(url)
-    assert status is None or answer.status_code == status, f"{answer.status_code} {answer.text[:300]}"
+    assert answer.status_code == status, f"{answer.status_code} {answer.text[:300]}"
     return True
 
 

@@ -51,7 +51,6 @@ class Service:
     argv: Sequence[str]
     env: Mapping[str, str]
     ready_url: str
-    any_answer: bool = False  # the sandbox has no readiness of ours: that it answers is enough
     process: asyncio.subprocess.Process | None = None
     exit_code: int | None = None
     restarts: int = 0
@@ -177,7 +176,7 @@ async def _why_not_ready(client: httpx.AsyncClient, service: Service) -> str | N
             f"ended with code {service.exit_code}, last line: {service.last_line}" if service.restarts else ""
         )
         return ended or f"does not answer ({type(error).__name__})"
-    if answer.is_success or service.any_answer:
+    if answer.is_success:
         return None
     return f"{answer.status_code} {answer.text[:200]}"
 
