@@ -1,0 +1,113 @@
+"""Status: every event -> how far each brand's sync is, as JSON, as SSE, as a widget and as a page."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import asyncpg
+import structlog
+from litestar import Litestar, Request, Response, asgi
+from litestar.config.cors import CORSConfig
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+
+from shared.events import EVENTS
+from shared.health import PATHS, HealthApp
+from shared.http import EXCEPTION_HANDLERS, PROBLEM_JSON, ProblemError
+from shared.secrets import WidgetTokens
+from shared.service import Parts, Wiring
+from shared.service import main as run
+from status.access import Access
+from status.api import Reading, SyncApi
+from status.data import DataReader
+from status.hub import Hub
+from status.on_event import on_event
+from status.pages import SecurityHeaders, page_handlers
+from status.sse import EventsApp
+
+log = structlog.get_logger()
+
+LARGEST_REQUEST = 4 * 1024  # bytes; no call has a body
+CORS = CORSConfig(  # widgets live on other people's pages; the token is what counts, no cookie exists
+    allow_origins=["*"],
+    allow_methods=["GET"],
+    allow_headers=["Authorization", "If-None-Match", "Last-Event-ID"],
+    expose_headers=["ETag", "Retry-After"],
+)
+
+
+@asynccontextmanager
+async def wire(parts: Parts) -> AsyncIterator[Wiring]:
+    """Which handler takes which event, which app answers which path."""
+    settings = parts.settings
+    _allow_many_sockets()
+    handler = partial(on_event, wanted_scopes=[s.strip() for s in settings.shopify_scopes.split(",")])
+    for event_type in EVENTS.values():
+        if "status" in event_type.consumed_by:
+            parts.route.on(event_type, handler)
+    tokens = WidgetTokens(settings.secret_keys)
+    access = Access(settings.backstock_api_key.get_secret_value(), tokens)
+    hub = Hub(parts.pool, settings.database_url)
+    app = make_app(parts, Reading(parts.pool, access, tokens, DataReader(parts.pool)), hub)
+    yield Wiring(SecurityHeaders(app), settings.status_bind, (hub.run,))
+
+
+def make_app(parts: Parts, reading: Reading, hub: Hub) -> Litestar:
+    """The HTTP side."""
+    return Litestar(
+        route_handlers=[
+            SyncApi,
+            asgi("/api/sync/{brand_id:str}/events", copy_scope=True)(EventsApp(hub, reading.access)),
+            asgi(list(PATHS), copy_scope=True)(HealthApp(parts.readiness)),
+            *page_handlers(),
+        ],
+        dependencies={"reading": Provide(lambda: reading, sync_to_thread=False)},
+        exception_handlers={**EXCEPTION_HANDLERS, **dict.fromkeys(DATABASE_AWAY, _on_database_away)},
+        cors_config=CORS,
+        request_max_body_size=LARGEST_REQUEST,
+        openapi_config=OpenAPIConfig(
+            title="Backstock status", version="1", path="/schema", render_plugins=[JsonRenderPlugin()]
+        ),
+    )
+
+
+DATABASE_AWAY: tuple[type[Exception], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+)
+
+
+def _on_database_away(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    log.warning("http.database_away", error=type(error).__name__)
+    problem = ProblemError(
+        503,
+        "Database away",
+        "Postgres does not answer at the moment: try again",
+        headers={"Retry-After": "5"},
+    )
+    return Response(problem.body(), status_code=503, headers=problem.headers, media_type=PROBLEM_JSON)
+
+
+def _allow_many_sockets() -> None:
+    """Every SSE client is an open file; the usual soft limit of 1024 is too low for the hub's own limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def main() -> None:
+    """Run the service."""
+    run("status", wire)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Progress -> the document that the JSON and SSE endpoints show (section "Status HTTP" of the docs)."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from shared.events import JobKind, Resource
+from status import measure
+from status.state import RESOURCE_JOBS, Check, Completion, Job, Progress, Trouble
+
+MilestoneState = Literal["waiting", "active", "done", "failed"]
+
+CHILDREN: dict[Resource, dict[str, str]] = {
+    "orders": {"order_line_items": "lineItems", "refunds": "refunds", "refund_line_items": "refundLineItems"},
+    "customers": {},
+    "products": {"product_variants": "variants"},
+}
+JOB_MILESTONES: dict[JobKind, tuple[str, str]] = {
+    "recent_sync": ("recent_orders", "Recent orders"),
+    "bulk_orders": ("history_orders", "Order history"),
+    "bulk_customers": ("history_customers", "Customers"),
+    "bulk_products": ("history_products", "Products"),
+    "catch_up": ("catch_up", "Caught up"),
+    "audit": ("audit", "Checked against Shopify"),
+}
+REMOVED = {
+    "disconnected": "The store was disconnected.",
+    "uninstalled": "The app was uninstalled from the store.",
+    "redacted": "Shopify asked for the store's data to be erased.",
+}
+
+
+class Milestone(Struct, frozen=True, rename="camel"):
+    """A step that people care about, and when it was reached."""
+
+    key: str
+    label: str
+    state: MilestoneState
+    at: datetime | None = None
+
+
+class ResourceView(Struct, frozen=True, rename="camel"):
+    """How far one resource's history is; counts are roots, children beside them."""
+
+    name: Resource
+    phase: measure.Phase
+    expected: int | None
+    prepared: int
+    downloaded: int
+    staged: int
+    promoted: int
+    percent: float
+    rate_per_second: float | None
+    eta_seconds: int | None
+    children: dict[str, int]
+
+
+class Recent(Struct, frozen=True, rename="camel"):
+    """What a dashboard can show already."""
+
+    orders_visible: int
+    first_data_at: datetime | None
+
+
+class Limits(Struct, frozen=True, rename="camel"):
+    """What the granted scopes leave out."""
+
+    history_limited_to_60_days: bool
+    missing_scopes: tuple[str, ...]
+
+
+class AuditView(Struct, frozen=True, rename="camel"):
+    """The newest comparison with Shopify."""
+
+    equal: bool
+    completed_at: datetime
+    tables: tuple[Check, ...]
+
+
+class Document(Struct, frozen=True, rename="camel"):
+    """How far a brand's sync is."""
+
+    brand_id: str
+    shop: str
+    sync_status: measure.Status
+    percent: float
+    eta_seconds: int | None
+    as_of: datetime
+    milestones: tuple[Milestone, ...]
+    resources: tuple[ResourceView, ...]
+    recent: Recent
+    limits: Limits
+    throttled_until: datetime | None
+    audit: AuditView | None
+    last_error: Trouble | None
+    version: int
+
+
+def draw(progress: Progress, *, brand_id: str, version: int, now: datetime) -> Document:
+    """The document as of now: only rates and times to go depend on the moment."""
+    status = measure.status(progress)
+    at_rest = status in ("live", "attention")
+    return Document(
+        brand_id=brand_id,
+        shop=progress.shop,
+        sync_status=status,
+        percent=progress.percent,
+        eta_seconds=_seconds(measure.eta(progress, now)),
+        as_of=progress.latest_at if at_rest and progress.latest_at else now,
+        milestones=_milestones(progress, status),
+        resources=tuple(_resource(progress, name, now) for name in RESOURCE_JOBS),
+        recent=Recent(_orders_visible(progress), progress.first_data_at),
+        limits=Limits("read_all_orders" in progress.missing_scopes, progress.missing_scopes),
+        throttled_until=None,
+        audit=_audit(progress),
+        last_error=_last_error(progress),
+        version=version,
+    )
+
+
+def _resource(progress: Progress, name: Resource, now: datetime) -> ResourceView:
+    job = progress.jobs.get(RESOURCE_JOBS[name])
+    expected, prepared, staged, promoted = _counts(progress, name, job)
+    rate = measure.rate(job, now) if job and not job.completed_at else None
+    rows = job.promoted if job else {}
+    return ResourceView(
+        name=name,
+        phase=measure.phase(progress, name),
+        expected=expected,
+        prepared=prepared,
+        downloaded=staged,
+        staged=staged,
+        promoted=promoted,
+        percent=math.floor(measure.fraction(progress, name) * 1000) / 10,
+        rate_per_second=round(rate, 1) if rate else None,
+        eta_seconds=_seconds(measure.resource_eta(progress, name, now)),
+        children={label: rows.get(table, 0) for table, label in CHILDREN[name].items()},
+    )
+
+
+def _counts(progress: Progress, name: Resource, job: Job | None) -> tuple[int | None, int, int, int]:
+    """Expected, prepared, staged, promoted. The audit knows best; a repeated download counts once."""
+    if proof := measure.proven(progress, name):
+        return proof.shopify_count, proof.shopify_count, proof.our_count, proof.our_count
+    expected = measure.expected(progress, name)
+    if job is None:
+        return expected, 0, 0, 0
+    here = (measure.prepared(job, name), measure.staged(job, name), measure.promoted(job, name))
+    if job.completed_at:
+        # Orders made or deleted while it ran: the end of the job says that what came is what there was.
+        total = min(here[2], expected) if expected else here[2]
+        return total, total, total, total
+    prepared, staged, promoted = (min(count, expected) if expected else count for count in here)
+    return expected, prepared, staged, promoted
+
+
+def _milestones(progress: Progress, status: measure.Status) -> tuple[Milestone, ...]:
+    live_at = progress.audit.at if status == "live" and progress.audit else None
+    return (
+        _reached("connected", "Store connected", progress.connected_at),
+        _reached("first_data", "First data visible", progress.first_data_at),
+        _webhooks(progress),
+        *(_job_milestone(progress, kind) for kind in JOB_MILESTONES),
+        _reached("live", "Live", live_at),
+    )
+
+
+def _reached(key: str, label: str, at: datetime | None) -> Milestone:
+    return Milestone(key, label, "done" if at else "waiting", at)
+
+
+def _webhooks(progress: Progress) -> Milestone:
+    state: MilestoneState = (
+        "failed" if progress.webhooks_trouble else "done" if progress.webhooks_at else "waiting"
+    )
+    return Milestone("webhooks", "Listening for changes", state, progress.webhooks_at)
+
+
+def _job_milestone(progress: Progress, kind: JobKind) -> Milestone:
+    key, label = JOB_MILESTONES[kind]
+    if measure.needs_help(progress, kind):
+        return Milestone(key, label, "failed", progress.failures[kind].at)
+    done, audit = progress.completed.get(kind), progress.audit
+    if done and not (kind == "audit" and audit and not audit.equal):
+        return Milestone(key, label, "done", _at(done))
+    return Milestone(key, label, "active" if kind in progress.jobs else "waiting")
+
+
+def _at(done: Completion) -> datetime:
+    return done.at
+
+
+def _orders_visible(progress: Progress) -> int:
+    """At least so many different orders are readable: the ways they come overlap, so no sum."""
+    counts = [job.promoted.get("orders", 0) for job in progress.jobs.values()]
+    counts += [
+        check.our_count
+        for check in (progress.audit.checks if progress.audit else ())
+        if check.table == "orders"
+    ]
+    return max(counts, default=0)
+
+
+def _audit(progress: Progress) -> AuditView | None:
+    audit = progress.audit
+    return AuditView(audit.equal, audit.at, audit.checks) if audit else None
+
+
+def _last_error(progress: Progress) -> Trouble | None:
+    if measure.is_removed(progress):
+        reason = progress.removed_reason
+        return Trouble(reason, REMOVED.get(reason, "The store was removed."), "Connect the store again.")
+    failures = [failure for kind in progress.failures if (failure := measure.open_failure(progress, kind))]
+    if failures:
+        return max(failures, key=lambda failure: (failure.final, failure.at)).trouble
+    return progress.webhooks_trouble
+
+
+def _seconds(value: float | None) -> int | None:
+    return None if value is None else math.ceil(value)

@@ -1,0 +1,210 @@
+"""Progress -> how far, how fast, how long: pure arithmetic on the state.
+
+percent = 1 connected + 4 recent orders + 80 history + 5 catch-up + 10 audit;  100 only when live
+history = its resources by their size;  a resource = 20 % prepared at Shopify, 20 % staged, 60 % promoted
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Literal
+
+from shared.events import BULK_JOBS, JobKind, Resource
+from status.state import PACE_SLICE, RESOURCE_JOBS, Check, Failure, Job, Progress
+
+Status = Literal["connecting", "recent", "backfilling", "catching_up", "auditing", "live", "attention"]
+Phase = Literal["waiting", "preparing", "downloading", "promoting", "done"]
+
+CONNECTED, RECENT, HISTORY, CATCH_UP, AUDIT = 1.0, 4.0, 80.0, 5.0, 10.0  # percent each
+PREPARED, STAGED, PROMOTED = 0.2, 0.2, 0.6  # parts of a resource
+BEGUN = 0.3  # how much of a step without a count is credited once it is under way
+BEFORE_LIVE = 99.0  # percent; the rest is the proof
+SMALLEST_SHARE = 0.05  # a resource's least share of the history: a small one must show, too
+PACE_WINDOW = 30  # seconds that a rate looks back
+CLOSING = 10  # seconds that catch-up and audit usually add
+
+
+def status(progress: Progress) -> Status:
+    """Where the sync stands, as one word."""
+    if is_removed(progress) or any(needs_help(progress, kind) for kind in progress.failures):
+        return "attention"
+    if progress.audit and progress.audit.equal:
+        return "live"
+    return _step(progress)
+
+
+def _step(progress: Progress) -> Status:
+    jobs = progress.jobs
+    catch_up, audit = _newest_job(progress, "catch_up"), _newest_job(progress, "audit")
+    if audit > catch_up:
+        return "auditing"
+    if catch_up:
+        return "catching_up"
+    if any(kind in jobs for kind in BULK_JOBS):
+        return "backfilling"
+    return "recent" if "recent_sync" in jobs else "connecting"
+
+
+def _newest_job(progress: Progress, kind: JobKind) -> int:
+    return progress.jobs[kind].id if kind in progress.jobs else 0
+
+
+def is_removed(progress: Progress) -> bool:
+    """Whether the store is disconnected and not connected again."""
+    return progress.removed_at is not None and progress.connected_at is None
+
+
+def open_failure(progress: Progress, kind: JobKind) -> Failure | None:
+    """The failure of this kind of job that no later success has settled."""
+    failure, success = progress.failures.get(kind), progress.completed.get(kind)
+    return failure if failure and not (success and success.at >= failure.at) else None
+
+
+def needs_help(progress: Progress, kind: JobKind) -> bool:
+    """Whether this kind of job stays failed until somebody acts; a newer job means that somebody did."""
+    failure = open_failure(progress, kind)
+    return bool(failure and failure.final and _newest_job(progress, kind) <= failure.job_id)
+
+
+def percent(progress: Progress) -> float:
+    """How far the sync is: 0 to 99, and 100 once it is live."""
+    if status(progress) == "live":
+        return 100.0
+    parts = (
+        CONNECTED * (progress.connected_at is not None),
+        RECENT * _uncounted(progress, "recent_sync"),
+        HISTORY * _history(progress),
+        CATCH_UP * _uncounted(progress, "catch_up"),
+        AUDIT * BEGUN * ("audit" in progress.jobs),
+    )
+    return min(math.floor(sum(parts) * 10) / 10, BEFORE_LIVE)
+
+
+def _uncounted(progress: Progress, kind: JobKind) -> float:
+    if kind in progress.completed:
+        return 1.0
+    job = progress.jobs.get(kind)
+    return 0.0 if job is None else 2 * BEGUN if job.promoted else BEGUN
+
+
+def _history(progress: Progress) -> float:
+    shares = {
+        name: expected(progress, name) or 0 for name, kind in RESOURCE_JOBS.items() if kind in progress.jobs
+    }
+    least = max(1.0, SMALLEST_SHARE * sum(shares.values()))
+    weights = {name: max(float(size), least) for name, size in shares.items()}
+    done = sum(weight * fraction(progress, name) for name, weight in weights.items())
+    return done / sum(weights.values()) if weights else 0.0
+
+
+def fraction(progress: Progress, resource: Resource) -> float:
+    """How much of a resource's history is here: 0 to 1."""
+    job, size = progress.jobs.get(RESOURCE_JOBS[resource]), expected(progress, resource)
+    if job and job.completed_at:
+        return 1.0
+    if job is None or not size:
+        return 0.0
+    here = (prepared(job, resource), staged(job, resource), promoted(job, resource))
+    counts = zip(here, (PREPARED, STAGED, PROMOTED), strict=True)
+    return min(sum(min(count / size, 1.0) * part for count, part in counts), 0.99)
+
+
+def expected(progress: Progress, resource: Resource) -> int | None:
+    """How many there are: by Shopify's last count, or by its file when that holds more."""
+    job, counted = progress.jobs.get(RESOURCE_JOBS[resource]), progress.expected.get(resource)
+    sizes = [operation.ready for operation in job.operations.values() if operation.ready] if job else []
+    sizes += [counted.rows] if counted else []
+    return max(sizes, default=None)
+
+
+def staged(job: Job, resource: Resource) -> int:
+    """Roots that were read and staged; a batch counts as staged at the latest when it is promoted."""
+    return max(job.staged.get(resource, 0), promoted(job, resource))
+
+
+def promoted(job: Job, resource: Resource) -> int:
+    """Roots that dashboards can read."""
+    return job.promoted.get(resource, 0)
+
+
+def prepared(job: Job, resource: Resource) -> int:
+    """Roots that Shopify has put into its files; what was staged must have been in one."""
+    return max(sum(operation.prepared for operation in job.operations.values()), staged(job, resource))
+
+
+def proven(progress: Progress, resource: Resource) -> Check | None:
+    """The audit's line for a resource, if it is newer than the resource's own load."""
+    audit, job = progress.audit, progress.jobs.get(RESOURCE_JOBS[resource])
+    if audit is None or (job and job.id > audit.job_id):
+        return None
+    return next((check for check in audit.checks if check.table == resource), None)
+
+
+def phase(progress: Progress, resource: Resource) -> Phase:
+    """What happens to a resource at this moment."""
+    job = progress.jobs.get(RESOURCE_JOBS[resource])
+    if job is None:
+        return "waiting"
+    if job.completed_at:
+        return "done"
+    operations = job.operations.values()
+    ready = bool(operations) and all(operation.ready is not None for operation in operations)
+    if ready and staged(job, resource) >= sum(operation.ready or 0 for operation in operations):
+        return "promoting"
+    if staged(job, resource) or any(operation.ready is not None for operation in operations):
+        return "downloading"
+    return "preparing" if any(not operation.waits for operation in operations) else "waiting"
+
+
+def rate(job: Job | None, now: datetime) -> float | None:
+    """Roots promoted a second, over the last half minute; None when nothing moved."""
+    second = now.timestamp()
+    slices = {
+        number: n
+        for number, n in (job.pace if job else {}).items()
+        if second - number * PACE_SLICE <= PACE_WINDOW
+    }
+    rows = sum(slices.values())
+    if not rows:
+        return None
+    return rows / max(second - min(slices) * PACE_SLICE, 1.0)
+
+
+def resource_eta(progress: Progress, resource: Resource, now: datetime) -> float | None:
+    """Seconds until a resource's history is here; None while nobody can tell."""
+    job, size = progress.jobs.get(RESOURCE_JOBS[resource]), expected(progress, resource)
+    if job is None or not size:
+        return None
+    match phase(progress, resource):
+        case "done" | "waiting":
+            return None
+        case "preparing":
+            return _preparing_eta(job, size, now)
+        case "downloading" | "promoting":
+            pace = rate(job, now)
+            return max(size - promoted(job, resource), 0) / pace if pace else None
+
+
+def _preparing_eta(job: Job, size: int, now: datetime) -> float | None:
+    counts = sum(operation.prepared for operation in job.operations.values())
+    began = min(operation.started_at for operation in job.operations.values())
+    last = max(operation.at for operation in job.operations.values())
+    if not counts or last <= began:
+        return None
+    seconds = (last - began).total_seconds() * max(size - counts, 0) / counts
+    return max(seconds - (now - last).total_seconds(), 1.0)
+
+
+def eta(progress: Progress, now: datetime) -> float | None:
+    """Seconds until live; None while a part of it cannot be told."""
+    if status(progress) != "backfilling":
+        return None
+    waiting = [
+        name
+        for name, kind in RESOURCE_JOBS.items()
+        if kind in progress.jobs and phase(progress, name) != "done"
+    ]
+    etas = [resource_eta(progress, name, now) for name in waiting]
+    known = [seconds for seconds in etas if seconds is not None]
+    return max(known) + CLOSING if known and len(known) == len(etas) else None

@@ -1,0 +1,70 @@
+"""The dashboard page, the widget and the headers that keep both harmless."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from typing import Any
+
+from litestar import Request, Response, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+PAGES = {
+    "/": ("dashboard.html", "text/html"),
+    "/dashboard.js": ("dashboard.js", "text/javascript"),
+    "/dashboard.css": ("dashboard.css", "text/css"),
+    "/widget.js": ("widget.js", "text/javascript"),
+    "/favicon.svg": ("favicon.svg", "image/svg+xml"),
+}
+FRESH = "public, max-age=60"  # a new release shows within a minute; until then nothing is asked
+PAGE_POLICY = (
+    b"default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    b"form-action 'self'; frame-ancestors 'self'"
+)
+API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),  # an address may carry a token
+    (b"cross-origin-resource-policy", b"cross-origin"),  # the widget lives on other people's pages
+]
+
+
+def page_handlers() -> list[HTTPRouteHandler]:
+    """A handler for each file, read once."""
+    return [_page(path, name, media_type) for path, (name, media_type) in PAGES.items()]
+
+
+def _page(path: str, name: str, media_type: str) -> HTTPRouteHandler:
+    body = files("status").joinpath("web", name).read_bytes()
+    etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+    headers = {"ETag": etag, "Cache-Control": FRESH}
+
+    @get(path, include_in_schema=False, name=name, sync_to_thread=False)
+    def page(request: Request[Any, Any, Any]) -> Response[bytes]:
+        if request.headers.get("if-none-match") == etag:
+            return Response(b"", status_code=304, headers=headers)
+        return Response(body, media_type=f"{media_type}; charset=utf-8", headers=headers)
+
+    return page
+
+
+class SecurityHeaders:
+    """Adds to every answer what browsers need to know; wraps the whole app, so that errors are covered."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve, with the headers on the first message."""
+        if scope["type"] != "http":  # type: ignore[comparison-overlap, unused-ignore]
+            await self.app(scope, receive, send)
+            return
+        policy = PAGE_POLICY if scope["path"] in PAGES else API_POLICY
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *HEADERS, (b"content-security-policy", policy)]
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)

@@ -1,0 +1,285 @@
+"""(Progress, Event) -> Progress: pure, and the same end whatever the order of the events.
+
+The inbox hands over each event once, consumer groups in any order. So counters add up, and all else is the
+newest of its kind: by job id, or by `occurred_at`. A removal draws a line: what happened before it is gone,
+and what belongs before it and comes late is ignored.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from shared.events import (
+    BULK_JOBS,
+    BulkProgressed,
+    BulkReady,
+    BulkStarted,
+    ConnectionCreated,
+    ConnectionRemoved,
+    Event,
+    JobCompleted,
+    JobFailed,
+    JobKind,
+    JobQueued,
+    Promoted,
+    StagedBatch,
+    TableCheck,
+    WebhooksRegistered,
+)
+from status.measure import percent
+from status.state import (
+    PACE_SLICE,
+    PACE_SLICES,
+    Audit,
+    Check,
+    Completion,
+    Count,
+    Failure,
+    Job,
+    Operation,
+    Progress,
+    Trouble,
+)
+
+V = TypeVar("V", Completion, Count, Failure)
+K = TypeVar("K")
+
+
+def reduce(progress: Progress, event: Event) -> Progress:
+    """What is known after the event."""
+    if isinstance(event, ConnectionRemoved):
+        after = _end(progress, event)
+    elif _belongs_to_the_past(progress, event):
+        after = _forget(progress, getattr(event, "job_id", None) or 0)
+    else:
+        after = _apply(progress, event)
+    after = replace(after, latest_at=_later(progress.latest_at, event.occurred_at))
+    return replace(after, percent=max(after.percent, percent(after)))
+
+
+def _apply(progress: Progress, event: Event) -> Progress:  # noqa: C901, PLR0911 - a table: one line an event
+    match event:
+        case ConnectionCreated():
+            at = _later(progress.connected_at, event.occurred_at)
+            return replace(progress, shop=event.shop, connected_at=at)
+        case WebhooksRegistered():
+            return _webhooks_registered(progress, event)
+        case JobQueued():
+            return _job_queued(progress, event)
+        case BulkStarted():
+            return _operation_moved(progress, event)
+        case BulkProgressed():
+            prepared = event.root_object_count
+            return _operation_moved(progress, event, prepared=prepared, waits=event.waiting_for_slot)
+        case BulkReady():
+            roots = event.root_object_count
+            return _operation_moved(progress, event, prepared=roots, ready=roots)
+        case StagedBatch():
+            return _batch_staged(progress, event)
+        case Promoted():
+            return _batch_promoted(progress, event)
+        case JobCompleted():
+            return _job_completed(progress, event)
+        case JobFailed():
+            failure = Failure(event.job_id, event.occurred_at, Trouble.of(event.problem), event.final)
+            return replace(progress, failures=_newest(progress.failures, event.kind, failure))
+        case _:
+            raise TypeError(f"{type(event).__name__} says nothing about progress")
+
+
+# --- the line that a removal draws
+
+
+def _end(progress: Progress, event: ConnectionRemoved) -> Progress:
+    if progress.removed_at and event.occurred_at <= progress.removed_at:
+        return progress
+    line = event.occurred_at
+    old_jobs = [job.id for job in progress.jobs.values() if (_first_sight(job) or line) <= line]
+    old_jobs += [end.job_id for end in progress.completed.values() if end.at <= line]
+    old_jobs += [failure.job_id for failure in progress.failures.values() if failure.at <= line]
+    reconnected = progress.connected_at is not None and progress.connected_at > line
+    registered = progress.webhooks_at is not None and progress.webhooks_at > line
+    after = replace(
+        progress,
+        connected_at=progress.connected_at if reconnected else None,
+        webhooks_at=progress.webhooks_at if registered else None,
+        webhooks_trouble=progress.webhooks_trouble if registered else None,
+        percent=0.0,
+        removed_at=line,
+        removed_reason=event.reason,
+    )
+    return _forget(after, max(old_jobs, default=0))
+
+
+def _belongs_to_the_past(progress: Progress, event: Event) -> bool:
+    if progress.removed_at and event.occurred_at <= progress.removed_at:
+        return True
+    return 0 < (getattr(event, "job_id", None) or 0) <= progress.last_old_job
+
+
+def _forget(progress: Progress, job_id: int) -> Progress:
+    """Drop all that is known of jobs up to this one."""
+    last = max(progress.last_old_job, job_id)
+    jobs = {kind: job for kind, job in progress.jobs.items() if job.id > last}
+    first_data = [job.first_promoted_at for job in jobs.values() if job.first_promoted_at]
+    earlier = progress.first_data_at
+    if earlier and progress.removed_at and earlier <= progress.removed_at:
+        earlier = min(first_data, default=None)
+    return replace(
+        progress,
+        last_old_job=last,
+        jobs=jobs,
+        first_data_at=earlier,
+        expected={key: count for key, count in progress.expected.items() if count.job_id > last},
+        completed={key: end for key, end in progress.completed.items() if end.job_id > last},
+        failures={key: failure for key, failure in progress.failures.items() if failure.job_id > last},
+        audit=progress.audit if progress.audit and progress.audit.job_id > last else None,
+    )
+
+
+def _first_sight(job: Job) -> datetime | None:
+    starts = [operation.started_at for operation in job.operations.values()]
+    times = [job.queued_at, job.first_promoted_at, job.completed_at, *starts]
+    return min((time for time in times if time), default=None)
+
+
+# --- what each event changes
+
+
+def _webhooks_registered(progress: Progress, event: WebhooksRegistered) -> Progress:
+    if progress.webhooks_at and progress.webhooks_at > event.occurred_at:
+        return progress
+    trouble = Trouble.of(event.problem) if event.problem else None
+    return replace(progress, webhooks_at=event.occurred_at, webhooks_trouble=trouble)
+
+
+def _job_queued(progress: Progress, event: JobQueued) -> Progress:
+    expected = progress.expected
+    for resource in BULK_JOBS.values():
+        if resource in event.expected and event.kind in BULK_JOBS:
+            expected = _newest(expected, resource, Count(event.job_id, event.expected[resource]))
+    job = _job(progress, event.kind, event.job_id)
+    if job is None:
+        return replace(progress, expected=expected)
+    return _keep(replace(progress, expected=expected), event.kind, replace(job, queued_at=event.occurred_at))
+
+
+def _operation_moved(
+    progress: Progress,
+    event: BulkStarted | BulkProgressed | BulkReady,
+    *,
+    prepared: int = 0,
+    waits: bool = False,
+    ready: int | None = None,
+) -> Progress:
+    job = _job(progress, event.kind, event.job_id)
+    if job is None:
+        return progress
+    at = event.occurred_at
+    before = job.operations.get(event.operation_id) or Operation(started_at=at, at=at, waits=waits)
+    operation = Operation(
+        started_at=min(before.started_at, at),
+        at=max(before.at, at),
+        waits=waits if at >= before.at else before.waits,
+        prepared=max(before.prepared, prepared),
+        ready=before.ready if ready is None else ready,
+    )
+    operations = {**job.operations, event.operation_id: operation}
+    return _keep(progress, event.kind, replace(job, operations=operations))
+
+
+def _batch_staged(progress: Progress, event: StagedBatch) -> Progress:
+    if event.job_id is None or event.kind is None:  # a webhook's: news, but no step of a sync
+        return progress
+    job = _job(progress, event.kind, event.job_id)
+    if job is None:
+        return progress
+    return _keep(progress, event.kind, replace(job, staged=_sum(job.staged, event.rows)))
+
+
+def _batch_promoted(progress: Progress, event: Promoted) -> Progress:
+    if event.job_id is None or event.kind is None:
+        return progress
+    progress = replace(progress, first_data_at=_earlier(progress.first_data_at, event.occurred_at))
+    job = _job(progress, event.kind, event.job_id)
+    if job is None:
+        return progress
+    root = BULK_JOBS.get(event.kind, "orders")
+    changed = replace(
+        job,
+        promoted=_sum(job.promoted, event.rows),
+        first_promoted_at=_earlier(job.first_promoted_at, event.occurred_at),
+        pace=_paced(job.pace, event.occurred_at, event.rows.get(root, 0)),
+    )
+    return _keep(progress, event.kind, changed)
+
+
+def _job_completed(progress: Progress, event: JobCompleted) -> Progress:
+    done = _newest(progress.completed, event.kind, Completion(event.job_id, event.occurred_at))
+    after = replace(progress, completed=done)
+    if event.audit is not None and (after.audit is None or after.audit.job_id <= event.job_id):
+        checks = tuple(_check(table) for table in event.audit)
+        after = replace(after, audit=Audit(event.job_id, event.occurred_at, checks))
+    job = _job(after, event.kind, event.job_id)
+    if job is None:
+        return after
+    return _keep(after, event.kind, replace(job, completed_at=event.occurred_at))
+
+
+# --- small parts
+
+
+def _job(progress: Progress, kind: JobKind, job_id: int) -> Job | None:
+    """The job as known so far; None if a newer one of its kind has taken its place."""
+    known = progress.jobs.get(kind)
+    if known is None or known.id < job_id:
+        return Job(job_id)
+    return known if known.id == job_id else None
+
+
+def _keep(progress: Progress, kind: JobKind, job: Job) -> Progress:
+    return replace(progress, jobs={**progress.jobs, kind: job})
+
+
+def _newest(known: Mapping[K, V], key: K, value: V) -> dict[K, V]:
+    """The mapping with the value, unless a newer job's is there."""
+    there = known.get(key)
+    return {**known, key: value} if there is None or _age(there) <= _age(value) else dict(known)
+
+
+def _age(value: Completion | Count | Failure) -> tuple[int, float]:
+    return value.job_id, 0.0 if isinstance(value, Count) else value.at.timestamp()
+
+
+def _sum(rows: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    total = Counter(rows)
+    total.update(more)
+    return dict(total)
+
+
+def _paced(pace: Mapping[int, int], at: datetime, rows: int) -> dict[int, int]:
+    """The pace with these rows in their slice of time; only the newest slices are kept."""
+    counts = _sum_slices(pace, int(at.timestamp()) // PACE_SLICE, rows)
+    newest = max(counts)
+    return {number: count for number, count in counts.items() if number > newest - PACE_SLICES}
+
+
+def _sum_slices(pace: Mapping[int, int], number: int, rows: int) -> dict[int, int]:
+    return {**pace, number: pace.get(number, 0) + rows}
+
+
+def _check(table: TableCheck) -> Check:
+    return Check(**table.model_dump())
+
+
+def _later(known: datetime | None, at: datetime) -> datetime:
+    return at if known is None or at > known else known
+
+
+def _earlier(known: datetime | None, at: datetime) -> datetime:
+    return at if known is None or at < known else known
