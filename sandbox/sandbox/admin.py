@@ -60,7 +60,9 @@ async def graphql(site: Site, http: HttpRequest, asked_version: str) -> Response
             raise TypeError
     except (msgspec.DecodeError, KeyError, TypeError):
         return answer({"errors": {"query": "Required parameter missing or invalid"}}, 400, version)
-    body = run(site, text, variables, asked.get("operationName"), scopes, version, str(http.base_url).rstrip("/"))
+    body = run(
+        site, text, variables, asked.get("operationName"), scopes, version, str(http.base_url).rstrip("/")
+    )
     return answer(body, 200, version)
 
 
@@ -89,7 +91,13 @@ async def _faults(site: Site, version: str) -> Response | None:
 
 
 def run(
-    site: Site, text: str, variables: JSON | None, name: str | None, scopes: tuple[str, ...], version: str, base: str
+    site: Site,
+    text: str,
+    variables: JSON | None,
+    name: str | None,
+    scopes: tuple[str, ...],
+    version: str,
+    base: str,
 ) -> JSON:
     try:
         request = Request(text, variables, name)
@@ -111,7 +119,11 @@ def run(
         return {"errors": error.errors}
     actual = min(requested, max(1, plan.actual(body["data"] or {}))) if not request.is_mutation else requested
     site.bucket.take(actual)
-    paid = {"requestedQueryCost": requested, "actualQueryCost": actual, "throttleStatus": site.bucket.status()}
+    paid = {
+        "requestedQueryCost": requested,
+        "actualQueryCost": actual,
+        "throttleStatus": site.bucket.status(),
+    }
     body["extensions"] = {"cost": paid, **({"search": context.search} if context.search else {})}
     site.log.request(called, 200, actual, context.errors[0]["message"] if context.errors else None)
     return body

@@ -1,4 +1,5 @@
-"""The sandbox's one process: shops under /{shop}/, their files under /bulk-results/, the controls under /_sandbox/."""
+"""The sandbox's one process: shops under /{shop}/, their files under /bulk-results/, the controls under
+/_sandbox/."""
 
 import asyncio
 import contextlib
@@ -28,9 +29,8 @@ def make_app(settings: Settings, world: World | None = None) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        control.start(world)
-        yield
-        await control.stop(world)
+        async with control.running(world):
+            yield
         await world.close()
 
     def site_of(request: Request) -> Site | None:
@@ -47,7 +47,9 @@ def make_app(settings: Settings, world: World | None = None) -> Starlette:
         if site is None:
             return JSONResponse({"errors": "Not Found"}, 404)
         if query.get("client_id") != settings.client_id or not query.get("redirect_uri"):
-            return JSONResponse({"error": "invalid_request", "error_description": "Unknown client_id or no redirect_uri"}, 400)
+            return JSONResponse(
+                {"error": "invalid_request", "error_description": "Unknown client_id or no redirect_uri"}, 400
+            )
         if query.get("auto") == "1" or query.pop("approved", None) == "1":
             return RedirectResponse(oauth.callback(site.store, site.tokens, query, settings), 302)
         return HTMLResponse(oauth.consent_page(site.store, query))
@@ -89,7 +91,10 @@ async def _form(request: Request) -> dict[str, str]:
     body = await request.body()
     if "json" in request.headers.get("content-type", ""):
         try:
-            return {str(name): str(value) for name, value in msgspec.json.decode(body, type=dict[str, object]).items()}
+            return {
+                str(name): str(value)
+                for name, value in msgspec.json.decode(body, type=dict[str, object]).items()
+            }
         except msgspec.DecodeError:
             return {}
     return dict(parse_qsl(body.decode("utf-8", "replace")))
@@ -104,9 +109,16 @@ def listen(settings: Settings) -> socket.socket:
 
 def server(app: Starlette) -> uvicorn.Server:
     config = uvicorn.Config(
-        app, loop="auto", http="httptools", log_level="critical", access_log=False, lifespan="on",
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS, proxy_headers=False,
-    )  # fmt: skip
+        app,
+        loop="auto",
+        http="httptools",
+        log_level="critical",
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        ws="none",
+        proxy_headers=False,
+    )
     return uvicorn.Server(config)
 
 
@@ -117,11 +129,17 @@ def main() -> None:
     try:
         sock = listen(settings)
     except OSError as error:
-        print(f"sandbox: cannot listen on {settings.bind}: {error.strerror}; choose another with --bind", file=sys.stderr)  # noqa: T201
+        print(
+            f"sandbox: cannot listen on {settings.bind}: {error.strerror}; choose another with --bind",
+            file=sys.stderr,
+        )
         raise SystemExit(2) from None
     host, port = sock.getsockname()[:2]
     app = make_app(settings)
-    print(f"sandbox: http://{host}:{port} {f'({settings.shop}, {settings.orders} orders)' if settings.shop else ''}", flush=True)  # noqa: T201
+    print(
+        f"sandbox: http://{host}:{port} {f'({settings.shop}, {settings.orders} orders)' if settings.shop else ''}",
+        flush=True,
+    )
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         server(app).run(sockets=[sock])
 

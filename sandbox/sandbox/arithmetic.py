@@ -1,7 +1,7 @@
 """How an order's money adds up: one function writes every total, so nothing can disagree.
 
-    subtotal = lines at ordered quantity - discounts;  total = subtotal + shipping + tax (unless prices include it)
-    current_* = the same at current quantities, less refunded shipping
+    subtotal = lines at ordered quantity - discounts;  total = subtotal + shipping + tax (unless prices
+    include it) current_* = the same at current quantities, less refunded shipping
     total, subtotal and tax stay when items are removed or refunded, current_* follow (Shopify captures)
 
 A part of a line takes floor(amount * part / quantity), so the parts of a line always sum to it.
@@ -44,15 +44,22 @@ def settle(order: Order) -> Order:
     current_shipping = shipping - refunded_shipping
     return replace(
         order,
-        subtotal=subtotal, tax=tax, discounts=discounts, shipping=shipping, total=total,
+        subtotal=subtotal,
+        tax=tax,
+        discounts=discounts,
+        shipping=shipping,
+        total=total,
         original_total=total if order.original_total is None else order.original_total,
-        current_subtotal=current_subtotal, current_tax=current_tax, current_discounts=current_discounts,
+        current_subtotal=current_subtotal,
+        current_tax=current_tax,
+        current_discounts=current_discounts,
         current_shipping=current_shipping,
         current_total=current_subtotal + current_shipping + (0 if order.taxes_included else current_tax),
-        refunded=refunded, refunded_shipping=refunded_shipping,
+        refunded=refunded,
+        refunded_shipping=refunded_shipping,
         financial_status=financial_status(order, refunded),
         fulfillment_status=fulfillment_status(order),
-    )  # fmt: skip
+    )
 
 
 def financial_status(order: Order, refunded: int) -> str:

@@ -1,7 +1,8 @@
-"""Bulk operations: CREATED -> RUNNING -> COMPLETED | FAILED, or CANCELING -> CANCELED, at most five at a time.
+"""Bulk operations: CREATED -> RUNNING -> COMPLETED | FAILED, or CANCELING -> CANCELED, at most five at a
+time.
 
-An operation sees the shop as it was when it was run. It writes its file at a set pace, and its counters move in lumps,
-as Shopify's do. `bulk_operations/finish` is sent whatever the end.
+An operation sees the shop as it was when it was run. It writes its file at a set pace, and its counters
+move in lumps, as Shopify's do. `bulk_operations/finish` is sent whatever the end.
 """
 
 import asyncio
@@ -58,7 +59,10 @@ class Bulk:
     def cancel(self, id_: str) -> JSON:
         operation = self.operations.get(number_of(id_, "BulkOperation"))
         if operation is None:
-            return {"bulkOperation": None, "userErrors": [{"field": ["id"], "message": "Bulk operation does not exist"}]}
+            return {
+                "bulkOperation": None,
+                "userErrors": [{"field": ["id"], "message": "Bulk operation does not exist"}],
+            }
         if operation.status not in ACTIVE:
             message = f"A bulk operation cannot be canceled when it is {operation.status.lower()}"
             return {"bulkOperation": operation, "userErrors": [{"field": None, "message": message}]}
@@ -141,7 +145,9 @@ class Writing:
 
     async def write(self, context: Context, *, grouped: bool) -> None:
         request = Request(self.operation.query, None, None)
-        root = next(iter(request.compiler(context).fields(request.root, request.operation.selection_set).values()))
+        root = next(
+            iter(request.compiler(context).fields(request.root, request.operation.selection_set).values())
+        )
         exact = self.bulk.loaded.pop(root[0].name.value, None)
         with self.path.open("wb") as file:
             if exact is not None:

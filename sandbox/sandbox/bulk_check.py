@@ -1,14 +1,27 @@
 """Which queries a bulk operation takes, refused in the words Shopify uses (captured userErrors).
 
-What needs no schema is checked first, so that a query is refused for its shape even where the sandbox lacks a field.
+What needs no schema is checked first, so that a query is refused for its shape even where the sandbox
+lacks a field.
 """
 
 from collections.abc import Iterator
 
 from graphql import (
-    DocumentNode, FieldNode, FragmentDefinitionNode, FragmentSpreadNode, GraphQLError, GraphQLList, GraphQLNonNull,
-    GraphQLObjectType, InlineFragmentNode, OperationDefinitionNode, OperationType, SelectionSetNode, get_named_type, parse,
-)  # fmt: skip
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionSetNode,
+    get_named_type,
+    parse,
+)
 
 from sandbox.context import DocumentError
 from sandbox.schema import load, schema
@@ -26,9 +39,15 @@ def problems(text: str) -> list[str]:
     try:
         document = parse(text)
     except GraphQLError as error:
-        what = "unexpected end of file" if "<EOF>" in error.message else error.message.removeprefix("Syntax Error: ")
+        what = (
+            "unexpected end of file"
+            if "<EOF>" in error.message
+            else error.message.removeprefix("Syntax Error: ")
+        )
         return [f"Invalid bulk query: syntax error, {what}"]
-    operation = next((node for node in document.definitions if isinstance(node, OperationDefinitionNode)), None)
+    operation = next(
+        (node for node in document.definitions if isinstance(node, OperationDefinitionNode)), None
+    )
     if operation is None:
         return ["Invalid bulk query: syntax error, unexpected end of file"]
     if operation.operation is not OperationType.QUERY:
@@ -37,7 +56,9 @@ def problems(text: str) -> list[str]:
 
 
 def _fragments(document: DocumentNode) -> _Fragments:
-    return {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
+    return {
+        node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
+    }
 
 
 def _fields(selection: SelectionSetNode | None, fragments: _Fragments) -> Iterator[FieldNode]:
@@ -67,7 +88,12 @@ def _connections(
 
 def _node_fields(node: FieldNode, fragments: _Fragments) -> list[FieldNode]:
     edges = [child for child in _fields(node.selection_set, fragments) if child.name.value == "edges"]
-    nodes = [child for edge in edges for child in _fields(edge.selection_set, fragments) if child.name.value == "node"]
+    nodes = [
+        child
+        for edge in edges
+        for child in _fields(edge.selection_set, fragments)
+        if child.name.value == "node"
+    ]
     return [field for child in nodes for field in _fields(child.selection_set, fragments)]
 
 
@@ -81,7 +107,9 @@ def _shape(operation: OperationDefinitionNode, fragments: _Fragments) -> list[st
     if len(chains) > MAX_CONNECTIONS:
         found.append(f"Bulk queries cannot contain more than {MAX_CONNECTIONS} connections.")
     if any(len(chain) - 1 > MAX_DEPTH for chain in chains):
-        found.append(f"Bulk queries cannot contain connections with a nesting depth greater than {MAX_DEPTH}.")
+        found.append(
+            f"Bulk queries cannot contain connections with a nesting depth greater than {MAX_DEPTH}."
+        )
     if wrong := [chain[-1].name.value for chain in chains if not _node_fields(chain[-1], fragments)]:
         found.append(
             "All connection fields in a bulk query must select their contents using 'edges' > 'node', e.g: "
@@ -128,13 +156,17 @@ def _connection_in_list(
         if named.name.endswith("Connection"):
             if inside:
                 return True
-            nodes = [f for e in _fields(node.selection_set, fragments) for f in _fields(e.selection_set, fragments)]
+            nodes = [
+                f for e in _fields(node.selection_set, fragments) for f in _fields(e.selection_set, fragments)
+            ]
             below = get_named_type(named.fields["nodes"].type)
             assert isinstance(below, GraphQLObjectType)  # noqa: S101
             if any(_connection_in_list(below, n.selection_set, fragments, inside=False) for n in nodes):
                 return True
             continue
         bare = field.type.of_type if isinstance(field.type, GraphQLNonNull) else field.type
-        if _connection_in_list(named, node.selection_set, fragments, inside=inside or isinstance(bare, GraphQLList)):
+        if _connection_in_list(
+            named, node.selection_set, fragments, inside=inside or isinstance(bare, GraphQLList)
+        ):
             return True
     return False

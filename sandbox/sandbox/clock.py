@@ -11,16 +11,17 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 DAY = 86_400
+SECOND = 10**9
 _EPOCH = date(1970, 1, 1)
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?")
 
 
 def running_clock(anchor: int | None) -> Callable[[], int]:
-    """The real time, or a clock that starts at `anchor` and runs on from there."""
+    """Nanoseconds of the real time, or of a clock that starts at `anchor` and runs on from there."""
     if anchor is None:
-        return lambda: int(time.time())
-    started = time.monotonic()
-    return lambda: anchor + int(time.monotonic() - started)
+        return time.time_ns
+    offset = anchor * SECOND - time.monotonic_ns()
+    return lambda: offset + time.monotonic_ns()
 
 
 @lru_cache(8192)

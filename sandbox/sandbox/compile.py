@@ -1,17 +1,29 @@
 """Turns a selection set into functions: document -> plan once, then plan(object) -> dict for every row.
 
-graphql-core parses, checks and coerces; its executor would be thirty times too slow for a bulk file. Here every field
-becomes one function of the object it is read from, with arguments, fragments and directives settled beforehand.
+graphql-core parses, checks and coerces; its executor would be thirty times too slow for a bulk file. Here
+every field becomes one function of the object it is read from, with arguments, fragments and directives
+settled beforehand.
 """
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from graphql import (
-    FieldNode, FragmentDefinitionNode, FragmentSpreadNode, GraphQLField, GraphQLIncludeDirective, GraphQLInterfaceType,
-    GraphQLList, GraphQLNonNull, GraphQLObjectType, GraphQLSkipDirective, InlineFragmentNode, SelectionSetNode,
-    get_named_type, is_leaf_type,
-)  # fmt: skip
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLField,
+    GraphQLIncludeDirective,
+    GraphQLInterfaceType,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLSkipDirective,
+    InlineFragmentNode,
+    SelectionSetNode,
+    get_named_type,
+    is_leaf_type,
+)
 from graphql.execution.values import VariableValues, get_argument_values, get_directive_values
 
 from sandbox import money
@@ -46,7 +58,9 @@ NEEDED_BY_FIELD = {
 
 
 class Compiler:
-    def __init__(self, fragments: dict[str, FragmentDefinitionNode], variables: VariableValues, context: Context) -> None:
+    def __init__(
+        self, fragments: dict[str, FragmentDefinitionNode], variables: VariableValues, context: Context
+    ) -> None:
         self.fragments, self.variables, self.context = fragments, variables, context
 
     def fields(self, kind: GraphQLObjectType, *selections: SelectionSetNode) -> dict[str, list[FieldNode]]:
@@ -92,7 +106,12 @@ class Compiler:
         outer = self.fields(kind, *selections)
         if list(outer) != ["shopMoney"] or outer["shopMoney"][0].name.value != "shopMoney":
             return None
-        inner = [node.name.value for node in outer["shopMoney"][0].selection_set.selections if isinstance(node, FieldNode) and not node.alias and not node.directives]  # type: ignore[union-attr]  # noqa: E501
+        below = outer["shopMoney"][0].selection_set
+        inner = [
+            node.name.value
+            for node in (below.selections if below else ())
+            if isinstance(node, FieldNode) and not node.alias and not node.directives
+        ]
         if inner != ["amount", "currencyCode"] or len(outer["shopMoney"]) > 1:
             return None
         currency, places, amount = self.context.view.currency, self.context.view.places, money.trimmed
@@ -104,7 +123,7 @@ class Compiler:
     def field(self, kind: GraphQLObjectType, nodes: list[FieldNode]) -> Read:
         name = nodes[0].name.value
         if name == "__typename":
-            return lambda _, name=kind.name: name
+            return lambda _: kind.name
         field = kind.fields[name]
         if denied := self.denied(name, field, nodes[0]):
             return denied
@@ -126,9 +145,11 @@ class Compiler:
             return None
         access = f"`{scope}` access scope."
         error = FieldError(
-            f"Access denied for {name} field. Required access: {access}", "ACCESS_DENIED",
-            documentation="https://shopify.dev/api/usage/access-scopes", requiredAccess=access,
-        )  # fmt: skip
+            f"Access denied for {name} field. Required access: {access}",
+            "ACCESS_DENIED",
+            documentation="https://shopify.dev/api/usage/access-scopes",
+            requiredAccess=access,
+        )
         told: list[bool] = []
 
         def refuse(of: object) -> None:
@@ -136,8 +157,19 @@ class Compiler:
                 raise error
             if not told:
                 told.append(True)
-                where = [{"line": at.line, "column": at.column} for at in [node.loc.start_token] if node.loc] if node.loc else []
-                self.context.errors.append({"message": str(error), "locations": where, "extensions": error.extensions, "path": [name]})  # noqa: E501
+                where = (
+                    [{"line": at.line, "column": at.column} for at in [node.loc.start_token] if node.loc]
+                    if node.loc
+                    else []
+                )
+                self.context.errors.append(
+                    {
+                        "message": str(error),
+                        "locations": where,
+                        "extensions": error.extensions,
+                        "path": [name],
+                    }
+                )
 
         return refuse
 
@@ -155,8 +187,12 @@ class Compiler:
 
         return _mapped(get, project, is_list=_is_list(field))
 
-    def connection(self, kind: GraphQLObjectType, get: Read, args: JSON, inner: list[SelectionSetNode]) -> Read:
-        parts = [(key, self._connection_part(kind, nodes)) for key, nodes in self.fields(kind, *inner).items()]
+    def connection(
+        self, kind: GraphQLObjectType, get: Read, args: JSON, inner: list[SelectionSetNode]
+    ) -> Read:
+        parts = [
+            (key, self._connection_part(kind, nodes)) for key, nodes in self.fields(kind, *inner).items()
+        ]
 
         def read(of: object) -> Row:
             found = get(of)
@@ -180,7 +216,8 @@ class Compiler:
             return lambda page: [project(item) for item in page.items]
         parts = [(key, self._edge_part(named, each)) for key, each in self.fields(named, *inner).items()]
         return lambda page: [
-            {key: part(item, at) for key, part in parts} for item, at in zip(page.items, page.keys, strict=True)
+            {key: part(item, at) for key, part in parts}
+            for item, at in zip(page.items, page.keys, strict=True)
         ]
 
     def _edge_part(self, kind: GraphQLObjectType, nodes: list[FieldNode]) -> Callable[[Any, Any], Any]:
@@ -197,7 +234,9 @@ class Compiler:
 
 def _mapped(get: Read, project: Callable[[Any], Any], *, is_list: bool) -> Read:
     if is_list:
-        return lambda of: None if (found := get(of)) is None else [None if x is None else project(x) for x in found]
+        return lambda of: (
+            None if (found := get(of)) is None else [None if x is None else project(x) for x in found]
+        )
     return lambda of: None if (found := get(of)) is None else project(found)
 
 

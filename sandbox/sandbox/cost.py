@@ -1,8 +1,8 @@
 """What a query costs, and the bucket it is paid from.
 
-Fitted to captured responses (exact for about 4 in 5): scalars, PageInfo, money and addresses 0, an object 1, a root count
-10, a mutation 10 (its payload's own objects free), a connection 2 + f(n) * (1 + child) with f(n) = max(1, floor(2 ln n)).
-The actual cost is the same sum over what came back.
+Fitted to captured responses (exact for about 4 in 5): scalars, PageInfo, money and addresses 0, an object
+1, a root count 10, a mutation 10 (its payload's own objects free), a connection 2 + f(n) * (1 + child)
+with f(n) = max(1, floor(2 ln n)). The actual cost is the same sum over what came back.
 """
 
 import math
@@ -56,7 +56,9 @@ def steps(size: int) -> int:
     return 0 if size <= 0 else max(1, math.floor(2 * math.log(size)))
 
 
-def plan(compiler: "Compiler", root: GraphQLObjectType, selection: SelectionSetNode, *, mutation: bool) -> Plan:
+def plan(
+    compiler: "Compiler", root: GraphQLObjectType, selection: SelectionSetNode, *, mutation: bool
+) -> Plan:
     children = []
     for field in _plans(compiler, root, [selection], root=True):
         if mutation:
@@ -92,7 +94,9 @@ def _plans(
     return plans
 
 
-def _node_plans(compiler: "Compiler", kind: GraphQLObjectType, selections: list[SelectionSetNode]) -> list[Plan]:
+def _node_plans(
+    compiler: "Compiler", kind: GraphQLObjectType, selections: list[SelectionSetNode]
+) -> list[Plan]:
     """Edges and nodes cost nothing themselves: what a connection costs is below its nodes."""
     plans: list[Plan] = []
     for nodes in compiler.fields(kind, *selections).values():
@@ -132,9 +136,15 @@ class Bucket:
 
 def throttled(requested: int, bucket: Bucket) -> JSON:
     return {
-        "errors": [{"message": "Throttled", "extensions": {"code": "THROTTLED", "documentation": _DOCUMENTATION}}],
+        "errors": [
+            {"message": "Throttled", "extensions": {"code": "THROTTLED", "documentation": _DOCUMENTATION}}
+        ],
         "extensions": {
-            "cost": {"requestedQueryCost": requested, "actualQueryCost": None, "throttleStatus": bucket.status()}
+            "cost": {
+                "requestedQueryCost": requested,
+                "actualQueryCost": None,
+                "throttleStatus": bucket.status(),
+            }
         },
     }
 
@@ -146,7 +156,10 @@ def too_expensive(requested: int, bucket: Bucket) -> JSON:
         "cost of a query is calculated.\n\nTo query larger amounts of data with fewer limits, bulk operations should be used.\n"
     )
     extensions = {
-        "code": "MAX_COST_EXCEEDED", "cost": requested, "maxCost": SINGLE_QUERY_LIMIT, "documentation": _DOCUMENTATION,
-    }  # fmt: skip
+        "code": "MAX_COST_EXCEEDED",
+        "cost": requested,
+        "maxCost": SINGLE_QUERY_LIMIT,
+        "documentation": _DOCUMENTATION,
+    }
     cost = {"requestedQueryCost": requested, "actualQueryCost": None, "throttleStatus": bucket.status()}
     return {"errors": [{"message": message, "extensions": extensions}], "extensions": {"cost": cost}}

@@ -19,7 +19,9 @@ _DENIED = "<?xml version='1.0' encoding='UTF-8'?><Error><Code>{}</Code><Message>
 async def download(world: World, request: Request) -> Response:
     found = _find(world.results, request)
     if found is None:
-        return Response(_DENIED.format("ExpiredToken", "Invalid argument."), 403, media_type="application/xml")
+        return Response(
+            _DENIED.format("ExpiredToken", "Invalid argument."), 403, media_type="application/xml"
+        )
     site = world.sites.get(found.shop)
     faults = site.faults if site else None
     if faults and (broken := faults.strike("download_http")):
@@ -38,7 +40,9 @@ async def download(world: World, request: Request) -> Response:
     sent_to = min(end, start + int(cut.get("bytes", 0))) if cut is not None else end
     if sent_to == start and end > start:
         return Reset()
-    return StreamingResponse(_chunks(found.path.open("rb"), start, sent_to), status, headers, "application/jsonl")
+    return StreamingResponse(
+        _chunks(found.path.open("rb"), start, sent_to), status, headers, "application/jsonl"
+    )
 
 
 def _find(results: Results, request: Request) -> Result | None:

@@ -4,9 +4,15 @@ import re
 from typing import Any
 
 from graphql import (
-    FieldNode, FragmentDefinitionNode, GraphQLError, GraphQLNonNull, GraphQLObjectType, OperationDefinitionNode,
-    OperationType, StringValueNode,
-)  # fmt: skip
+    FieldNode,
+    FragmentDefinitionNode,
+    GraphQLError,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    OperationDefinitionNode,
+    OperationType,
+    StringValueNode,
+)
 from graphql.execution.values import VariableValues, get_variable_values
 
 from sandbox import cost
@@ -26,7 +32,9 @@ class Request:
         self.values = _variables(self.operation, variables or {})
         self.variables: JSON = self.values.coerced
         self.fragments = {
-            node.name.value: node for node in self.document.definitions if isinstance(node, FragmentDefinitionNode)
+            node.name.value: node
+            for node in self.document.definitions
+            if isinstance(node, FragmentDefinitionNode)
         }
         root = schema().mutation_type if self.is_mutation else schema().query_type
         assert isinstance(root, GraphQLObjectType)  # noqa: S101  the shipped schema has both
@@ -44,7 +52,9 @@ class Request:
         return Compiler(self.fragments, self.values, context)
 
     def price(self, context: Context) -> cost.Plan:
-        return cost.plan(self.compiler(context), self.root, self.operation.selection_set, mutation=self.is_mutation)
+        return cost.plan(
+            self.compiler(context), self.root, self.operation.selection_set, mutation=self.is_mutation
+        )
 
 
 def execute(request: Request, context: Context) -> JSON:
@@ -59,7 +69,12 @@ def execute(request: Request, context: Context) -> JSON:
             name = nodes[0].name.value
             dead = dead or isinstance(request.root.fields[name].type, GraphQLNonNull)
             context.errors.append(
-                {"message": str(error), "locations": _where(nodes[0]), "extensions": error.extensions, "path": [key]}
+                {
+                    "message": str(error),
+                    "locations": _where(nodes[0]),
+                    "extensions": error.extensions,
+                    "path": [key],
+                }
             )
     answer: JSON = {"errors": context.errors} if context.errors else {}
     answer["data"] = None if dead else data
@@ -91,7 +106,11 @@ def _invalid(error: GraphQLError, given: JSON) -> JSON:
     return {
         "message": f"Variable ${name} of type {kind} was provided invalid value",
         "locations": [{"line": at.line, "column": at.column} for at in error.locations or ()],
-        "extensions": {"code": "INVALID_VARIABLE", "value": value, "problems": [{"path": [], "explanation": why}]},
+        "extensions": {
+            "code": "INVALID_VARIABLE",
+            "value": value,
+            "problems": [{"path": [], "explanation": why}],
+        },
     }
 
 
@@ -103,17 +122,27 @@ def _check_ids(request: Request, node: FieldNode) -> None:
         if isinstance(argument.value, StringValueNode):
             if not _GID.fullmatch(argument.value.value):
                 where = [f"query {request.name}" if request.name else "query", node.name.value, "id"]
-                raise DocumentError({
-                    "message": f"Invalid global id '{argument.value.value}'", "locations": _where(node), "path": where,
-                    "extensions": {"code": "argumentLiteralsIncompatible", "typeName": "CoercionError"},
-                })  # fmt: skip
+                raise DocumentError(
+                    {
+                        "message": f"Invalid global id '{argument.value.value}'",
+                        "locations": _where(node),
+                        "path": where,
+                        "extensions": {"code": "argumentLiteralsIncompatible", "typeName": "CoercionError"},
+                    }
+                )
             continue
         name = getattr(argument.value, "name", None)
         value = request.variables.get(name.value) if name else None
         if value is not None and name and not _GID.fullmatch(str(value)):
-            problem = {"path": [], "explanation": f"Invalid global id '{value}'", "message": f"Invalid global id '{value}'"}
-            raise DocumentError({
-                "message": f"Variable ${name.value} of type ID! was provided invalid value",
-                "locations": [{"line": 1, "column": 1}],
-                "extensions": {"code": "INVALID_VARIABLE", "value": value, "problems": [problem]},
-            })  # fmt: skip
+            problem = {
+                "path": [],
+                "explanation": f"Invalid global id '{value}'",
+                "message": f"Invalid global id '{value}'",
+            }
+            raise DocumentError(
+                {
+                    "message": f"Variable ${name.value} of type ID! was provided invalid value",
+                    "locations": [{"line": 1, "column": 1}],
+                    "extensions": {"code": "INVALID_VARIABLE", "value": value, "problems": [problem]},
+                }
+            )

@@ -1,19 +1,35 @@
-"""What can go wrong on purpose. Each fault has a `rate` (default 1) and may be limited to a number of `times`.
+"""What can go wrong on purpose. Each fault has a `rate` (default 1) and may be limited to a number of
+`times`.
 
-    http {status, retry_after}  internal_error  throttle  latency {seconds}  reset
-    download_cut {bytes}  download_http {status}
-    bulk_fail {partial, error_code, after}  bulk_stuck {after}  bulk_expired
-    token_revoked  webhook_drop  webhook_duplicate  webhook_delay {seconds}  webhook_reorder {seconds}
+http {status, retry_after}  internal_error  throttle  latency {seconds}  reset
+download_cut {bytes}  download_http {status}
+bulk_fail {partial, error_code, after}  bulk_stuck {after}  bulk_expired
+token_revoked  webhook_drop  webhook_duplicate  webhook_delay {seconds}  webhook_reorder {seconds}
 """
 
 import random
 
 from sandbox.context import JSON
 
-NAMES = frozenset({
-    "http", "internal_error", "throttle", "latency", "reset", "download_cut", "download_http", "bulk_fail", "bulk_stuck",
-    "bulk_expired", "token_revoked", "webhook_drop", "webhook_duplicate", "webhook_delay", "webhook_reorder",
-})  # fmt: skip
+NAMES = frozenset(
+    {
+        "http",
+        "internal_error",
+        "throttle",
+        "latency",
+        "reset",
+        "download_cut",
+        "download_http",
+        "bulk_fail",
+        "bulk_stuck",
+        "bulk_expired",
+        "token_revoked",
+        "webhook_drop",
+        "webhook_duplicate",
+        "webhook_delay",
+        "webhook_reorder",
+    }
+)
 
 
 class Faults:

@@ -20,7 +20,9 @@ def _cancel(args: JSON, context: Context) -> Read:
 
 
 def _subscribe(args: JSON, context: Context) -> Read:
-    return lambda _: context.live.webhooks.create(args["topic"], args["webhookSubscription"], context.api_version)
+    return lambda _: context.live.webhooks.create(
+        args["topic"], args["webhookSubscription"], context.api_version
+    )
 
 
 def _resubscribe(args: JSON, context: Context) -> Read:
@@ -43,8 +45,15 @@ _SUBSCRIBED: Table = {"userErrors": key("userErrors"), "webhookSubscription": ke
 _OPERATED: Table = {"bulkOperation": key("bulkOperation"), "userErrors": key("userErrors")}
 
 APP: dict[str, Table] = {
-    "AccessScope": {"description": read(lambda scope: scope.replace("_", " ").capitalize()), "handle": read(str)},
-    "ApiVersion": {"displayName": read(str), "handle": read(str), "supported": read(lambda v: v in _API_VERSIONS)},
+    "AccessScope": {
+        "description": read(lambda scope: scope.replace("_", " ").capitalize()),
+        "handle": read(str),
+    },
+    "ApiVersion": {
+        "displayName": read(str),
+        "handle": read(str),
+        "supported": read(lambda v: v in _API_VERSIONS),
+    },
     "AppInstallation": {
         "accessScopes": lambda _args, context: lambda _: list(context.scopes),
         "id": always("gid://shopify/AppInstallation/7012345"),
@@ -78,15 +87,15 @@ APP: dict[str, Table] = {
         "myshopifyDomain": attr("shop"),
         "name": attr("name"),
         "plan": read(lambda store: store),
-        "setupRequired": always(False),  # noqa: FBT003
-        "taxesIncluded": always(False),  # noqa: FBT003
+        "setupRequired": always(False),
+        "taxesIncluded": always(False),
         "url": read(lambda store: f"https://{store.shop}"),
     },
     "ShopPlan": {
         "displayName": always("Basic"),
-        "partnerDevelopment": always(True),  # noqa: FBT003
+        "partnerDevelopment": always(True),
         "publicDisplayName": always("Basic"),
-        "shopifyPlus": always(False),  # noqa: FBT003
+        "shopifyPlus": always(False),
     },
     "UserError": _ERRORS,
     "WebhookSubscription": {

@@ -1,11 +1,24 @@
 """How customers, addresses, products, variants and their stock items are read."""
 
+from collections.abc import Callable
 
 from sandbox.context import JSON, Context
 from sandbox.model import Address, Customer, Product, Variant
 from sandbox.resolve import (
-    Maker, Read, Table, always, attr, gid, key, many, moment, number, plain_money, read, scalar_money,
-)  # fmt: skip
+    Maker,
+    Read,
+    Table,
+    always,
+    attr,
+    gid,
+    key,
+    many,
+    moment,
+    number,
+    plain_money,
+    read,
+    scalar_money,
+)
 
 
 def display_name(customer: Customer) -> str:
@@ -22,7 +35,11 @@ def _formatted(args: JSON, _context: Context) -> Read:
         company = address.company if args.get("withCompany") else None
         name = full_name(address) if args.get("withName") else None
         place = " ".join(part for part in (address.city, address.province_code, address.zip) if part)
-        return [part for part in (name, company, address.address1, address.address2, place, address.country) if part]
+        return [
+            part
+            for part in (name, company, address.address1, address.address2, place, address.country)
+            if part
+        ]
 
     return lines
 
@@ -49,7 +66,7 @@ def _orders_of(_args: JSON, context: Context) -> Read:
     orders, oldest = context.view.orders, context.oldest_order
     return lambda customer: [
         order for order in orders.values() if order.customer_id == customer.id and order.created_at >= oldest
-    ]  # fmt: skip
+    ]
 
 
 def _variants_of(args: JSON, context: Context) -> Read:
@@ -101,10 +118,14 @@ def _variant_name(_args: JSON, context: Context) -> Read:
     return lambda variant: f"{products[variant.product_id].title} - {variant.title}"
 
 
-def _range(pick: "type[object] | object") -> Maker:
+def _range(pick: Callable[[list[int]], int]) -> Maker:
     def make(_args: JSON, context: Context) -> Read:
         view = context.view
-        return lambda product: (pick(view.variants[id_].price for id_ in product.variant_ids), view.currency)  # type: ignore[operator]
+
+        def price(product: Product) -> tuple[int, str]:
+            return pick([view.variants[id_].price for id_ in product.variant_ids]), view.currency
+
+        return price
 
     return make
 
@@ -144,7 +165,7 @@ PRODUCT: Table = {
     "handle": attr("handle"),
     "hasOnlyDefaultVariant": read(lambda product: product.option_names == ("Title",)),
     "id": gid("Product"),
-    "isGiftCard": always(False),  # noqa: FBT003
+    "isGiftCard": always(False),
     "legacyResourceId": number("id"),
     "options": lambda args, context: lambda product: _options({}, context)(product)[: args.get("first")],
     "priceRangeV2": read(lambda product: product),
@@ -162,7 +183,9 @@ PRODUCT: Table = {
 }
 
 VARIANT: Table = {
-    "availableForSale": read(lambda variant: variant.inventory_quantity > 0 or variant.inventory_policy == "CONTINUE"),
+    "availableForSale": read(
+        lambda variant: variant.inventory_quantity > 0 or variant.inventory_policy == "CONTINUE"
+    ),
     "barcode": attr("barcode"),
     "compareAtPrice": scalar_money(lambda variant: variant.compare_at_price),
     "createdAt": moment("created_at"),
@@ -189,9 +212,12 @@ CATALOG: dict[str, Table] = {
         "marketingOptInLevel": read(lambda x: "SINGLE_OPT_IN" if x.marketing_state == "SUBSCRIBED" else None),
         "marketingState": attr("marketing_state"),
         "marketingUpdatedAt": moment("created_at"),
-        "validFormat": always(True),  # noqa: FBT003
+        "validFormat": always(True),
     },
-    "CustomerPhoneNumber": {"phoneNumber": attr("phone"), "smsMarketingConsent": read(lambda customer: customer)},
+    "CustomerPhoneNumber": {
+        "phoneNumber": attr("phone"),
+        "smsMarketingConsent": read(lambda customer: customer),
+    },
     "CustomerSmsMarketingConsent": {
         "optInLevel": always(None),
         "state": always("NOT_SUBSCRIBED"),
@@ -201,7 +227,7 @@ CATALOG: dict[str, Table] = {
         "createdAt": moment("created_at"),
         "id": gid("InventoryItem", "inventory_item_id"),
         "legacyResourceId": number("inventory_item_id"),
-        "requiresShipping": always(True),  # noqa: FBT003
+        "requiresShipping": always(True),
         "sku": attr("sku"),
         "tracked": attr("tracked"),
         "unitCost": plain_money(lambda variant: variant.cost),
@@ -228,7 +254,12 @@ CATALOG: dict[str, Table] = {
         "zip": attr("zip"),
     },
     "Product": PRODUCT,
-    "ProductOption": {"id": key("id"), "name": key("name"), "position": key("position"), "values": key("values")},
+    "ProductOption": {
+        "id": key("id"),
+        "name": key("name"),
+        "position": key("position"),
+        "values": key("values"),
+    },
     "ProductPriceRangeV2": {"maxVariantPrice": _range(max), "minVariantPrice": _range(min)},
     "ProductVariant": VARIANT,
     "SelectedOption": {"name": key("name"), "value": key("value")},

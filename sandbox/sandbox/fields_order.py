@@ -1,12 +1,26 @@
-"""How orders, their lines, refunds and payments are read (field meanings: Shopify's Admin schema and captures)."""
+"""How orders, their lines, refunds and payments are read (field meanings: Shopify's Admin schema and
+captures)."""
 
 from typing import Any
 
 from sandbox.context import JSON, Context
 from sandbox.model import LineItem, Order, Refund, RefundLine
 from sandbox.resolve import (
-    Read, Table, always, attr, bag, bag_of, gid, key, many, moment, number, plain_money, read, scalar_money,
-)  # fmt: skip
+    Read,
+    Table,
+    always,
+    attr,
+    bag,
+    bag_of,
+    gid,
+    key,
+    many,
+    moment,
+    number,
+    plain_money,
+    read,
+    scalar_money,
+)
 
 
 def net_payment(order: Order) -> int:
@@ -59,12 +73,28 @@ def transactions(order: Order) -> list[JSON]:
     rows: list[JSON] = []
     if order.payment:
         paid = order.payment
-        rows.append({"id": paid.id, "kind": paid.kind, "gateway": paid.gateway, "amount": paid.amount, "at": paid.created_at, "order": order})  # noqa: E501  # fmt: skip
+        rows.append(
+            {
+                "id": paid.id,
+                "kind": paid.kind,
+                "gateway": paid.gateway,
+                "amount": paid.amount,
+                "at": paid.created_at,
+                "order": order,
+            }
+        )
     rows += [
-        {"id": x.transaction_id, "kind": "REFUND", "gateway": "bogus", "amount": x.total, "at": x.created_at, "order": order}
+        {
+            "id": x.transaction_id,
+            "kind": "REFUND",
+            "gateway": "bogus",
+            "amount": x.total,
+            "at": x.created_at,
+            "order": order,
+        }
         for x in order.refunds
         if x.total
-    ]  # fmt: skip
+    ]
     return rows
 
 
@@ -138,7 +168,9 @@ ORDER: Table = {
     "createdAt": moment("created_at"),
     "currencyCode": lambda _args, context: lambda _: context.view.currency,
     "currentShippingPriceSet": bag("current_shipping"),
-    "currentSubtotalLineItemsQuantity": read(lambda order: sum(line.current_quantity for line in order.lines)),
+    "currentSubtotalLineItemsQuantity": read(
+        lambda order: sum(line.current_quantity for line in order.lines)
+    ),
     "currentSubtotalPriceSet": bag("current_subtotal"),
     "currentTotalDiscountsSet": bag("current_discounts"),
     "currentTotalPriceSet": bag("current_total"),
@@ -202,8 +234,11 @@ LINE_ITEM: Table = {
     "currentQuantity": attr("current_quantity"),
     "discountAllocations": read(line_allocations),
     "discountedTotal": scalar_money(discounted_total),
-    "discountedTotalSet": lambda args, _context: lambda line: (
-        discounted_total(line) - (line.order_discount if args.get("withCodeDiscounts") else 0), line.fx,
+    "discountedTotalSet": lambda args, _context: (
+        lambda line: (
+            discounted_total(line) - (line.order_discount if args.get("withCodeDiscounts") else 0),
+            line.fx,
+        )
     ),
     "discountedUnitPriceAfterAllDiscountsSet": bag_of(
         lambda line: _unit(discounted_total(line) - line.order_discount, line.quantity)
@@ -231,7 +266,7 @@ LINE_ITEM: Table = {
     "variant": _variant,
     "variantTitle": attr("variant_title"),
     "vendor": attr("vendor"),
-}  # fmt: skip
+}
 
 REFUND: Table = {
     "createdAt": moment("created_at"),
@@ -267,10 +302,10 @@ ORDERS: dict[str, Table] = {
     "RefundLineItem": REFUND_LINE_ITEM,
     "ShippingLine": {
         "code": attr("code"),
-        "custom": always(False),  # noqa: FBT003
+        "custom": always(False),
         "discountedPriceSet": bag("price"),
         "id": gid("ShippingLine"),
-        "isRemoved": always(False),  # noqa: FBT003
+        "isRemoved": always(False),
         "originalPriceSet": bag("price"),
         "title": attr("title"),
     },

@@ -1,4 +1,5 @@
-"""Which fields each kind of object can be searched by (Shopify's argument docs), and how a value is compared."""
+"""Which fields each kind of object can be searched by (Shopify's argument docs), and how a value is
+compared."""
 
 import operator
 from collections.abc import Callable
@@ -8,8 +9,12 @@ from typing import Any
 Get = Callable[[Any], Any]  # Any: the object of the kind whose table this stands in
 Test = Callable[[Any], bool]
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "": operator.eq, ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
-}  # fmt: skip
+    "": operator.eq,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,10 @@ def enum(get: Get, *values: str) -> Filter:
 
 
 def boolean(get: Get) -> Filter:
-    return Filter(lambda _op, wanted: lambda of: bool(get(of)) == (wanted.lower() == "true"), frozenset({"TRUE", "FALSE"}))
+    return Filter(
+        lambda _op, wanted: lambda of: bool(get(of)) == (wanted.lower() == "true"),
+        frozenset({"TRUE", "FALSE"}),
+    )
 
 
 def tag(get: Get) -> Filter:
@@ -102,11 +110,27 @@ FILTERS: dict[str, dict[str, Filter]] = {
         "email": text(lambda order: order.email),
         "financial_status": enum(
             lambda order: order.financial_status,
-            "AUTHORIZED", "EXPIRED", "PAID", "PARTIALLY_PAID", "PARTIALLY_REFUNDED", "PENDING", "REFUNDED", "VOIDED",
+            "AUTHORIZED",
+            "EXPIRED",
+            "PAID",
+            "PARTIALLY_PAID",
+            "PARTIALLY_REFUNDED",
+            "PENDING",
+            "REFUNDED",
+            "VOIDED",
         ),
         "fulfillment_status": enum(
-            lambda order: {"PARTIALLY_FULFILLED": "PARTIAL"}.get(order.fulfillment_status, order.fulfillment_status),
-            "UNSHIPPED", "SHIPPED", "FULFILLED", "PARTIAL", "SCHEDULED", "ON_HOLD", "UNFULFILLED", "REQUEST_DECLINED",
+            lambda order: {"PARTIALLY_FULFILLED": "PARTIAL"}.get(
+                order.fulfillment_status, order.fulfillment_status
+            ),
+            "UNSHIPPED",
+            "SHIPPED",
+            "FULFILLED",
+            "PARTIAL",
+            "SCHEDULED",
+            "ON_HOLD",
+            "UNFULFILLED",
+            "REQUEST_DECLINED",
         ),
         "id": identity(lambda order: order.id),
         "name": Filter(lambda _op, wanted: lambda order: order.name.lstrip("#") == wanted.lstrip("#")),
@@ -121,7 +145,9 @@ FILTERS: dict[str, dict[str, Filter]] = {
         "created_at": time(lambda customer: customer.created_at),
         "customer_date": time(lambda customer: customer.created_at),
         "default": words(
-            lambda customer: customer.first_name, lambda customer: customer.last_name, lambda customer: customer.email
+            lambda customer: customer.first_name,
+            lambda customer: customer.last_name,
+            lambda customer: customer.email,
         ),
         "email": text(lambda customer: customer.email),
         "first_name": text(lambda customer: customer.first_name),
@@ -165,7 +191,13 @@ FILTERS: dict[str, dict[str, Filter]] = {
             lambda _op, wanted: lambda _: wanted.upper() == "QUERY", frozenset({"QUERY", "MUTATION"})
         ),
         "status": enum(
-            lambda operation: operation.status, "CANCELED", "CANCELING", "COMPLETED", "CREATED", "FAILED", "RUNNING"
+            lambda operation: operation.status,
+            "CANCELED",
+            "CANCELING",
+            "COMPLETED",
+            "CREATED",
+            "FAILED",
+            "RUNNING",
         ),
     },
     "subscriptions": {
@@ -174,6 +206,6 @@ FILTERS: dict[str, dict[str, Filter]] = {
         "id": identity(lambda subscription: subscription.id),
         "updated_at": time(lambda subscription: subscription.updated_at),
     },
-}  # fmt: skip
+}
 # customersCount understands fewer filters than customers; the rest are ignored in silence.
 CUSTOMER_COUNT = {name: FILTERS["customers"][name] for name in ("created_at", "default", "id", "updated_at")}

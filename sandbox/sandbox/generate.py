@@ -1,8 +1,10 @@
 """A believable shop out of a seed: the same seed and anchor give the same shop, down to every cent.
 
-Three years of trade that grows, a busy last three days, guests, refunds, edits, cancellations, several currencies, deleted
-products and the strings of texts.AWKWARD. Random draws are few and cheap: 20,000 orders must be there in a blink.
+Three years of trade that grows, a busy last three days, guests, refunds, edits, cancellations, several
+currencies, deleted products and the strings of texts.AWKWARD. Random draws are few and cheap: 20,000
+orders must be there in a blink.
 """
+# ruff: noqa: PLR2004  the odds of a made-up shop are read best where they are used
 
 import gc
 
@@ -34,10 +36,10 @@ def generate(
     anchor: int | None = None,
     scopes: tuple[str, ...] = ALL_SCOPES,
 ) -> Store:
-    now = clock.running_clock(anchor)
-    store = Store({}, {}, {}, {}, currency, "America/New_York", shop, seed=seed, scopes=scopes, now=now)
+    store = Store({}, {}, {}, {}, currency, "America/New_York", shop, seed=seed, scopes=scopes)
+    store.nanoseconds = clock.running_clock(anchor)
     store.name = shop.removesuffix(".myshopify.com").replace("-", " ").title()
-    end = now()
+    end = store.now()
     store.created_at = end - HISTORY - 30 * clock.DAY
     gc.disable()  # nothing made here is garbage; scanning it over and over is half the time
     try:
@@ -53,7 +55,9 @@ def generate(
 
 def _stock(store: Store, draw: Draw, count: int, end: int) -> None:
     for number in range(count):
-        make_product(store, draw, store.created_at + int(draw.random() * (end - store.created_at) * 0.9), number, end)
+        make_product(
+            store, draw, store.created_at + int(draw.random() * (end - store.created_at) * 0.9), number, end
+        )
 
 
 def _people(store: Store, draw: Draw, count: int, end: int) -> None:
@@ -70,7 +74,11 @@ def _moments(draw: Draw, count: int, end: int) -> list[int]:
 
 def _trade(store: Store, draw: Draw, count: int, end: int) -> None:
     # Products that were sold and then deleted: their lines keep the title and lose the product.
-    doomed = {id_ for id_ in store.products if draw.random() < DELETED_PRODUCTS} if len(store.products) > 5 else set()  # noqa: PLR2004
+    doomed = (
+        {id_ for id_ in store.products if draw.random() < DELETED_PRODUCTS}
+        if len(store.products) > 5
+        else set()
+    )
     variants, people = list(store.variants.values()), list(store.customers.values())
     orders = store.orders
     for number, at in enumerate(_moments(draw, count, end), 1001):
@@ -108,5 +116,3 @@ def _tally(store: Store) -> None:
         store.customers[id_] = replace(
             customer, number_of_orders=number, amount_spent=spent, last_order_id=last, updated_at=touched
         )
-
-

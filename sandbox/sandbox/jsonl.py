@@ -1,8 +1,9 @@
 """A bulk query's rows as Shopify writes them to a file (captured bytes).
 
-One compact object a line, slashes escaped, keys in selection order, nested connections taken out and written as lines of
-their own with `__parentId` last. Ungrouped (the default) a child comes after its parent, but anywhere: here it waits in a
-pool and leaves it at random, thousands of lines later. Grouped, it follows its parent at once.
+One compact object a line, slashes escaped, keys in selection order, nested connections taken out and
+written as lines of their own with `__parentId` last. Ungrouped (the default) a child comes after its
+parent, but anywhere: here it waits in a pool and leaves it at random, thousands of lines later. Grouped,
+it follows its parent at once.
 """
 
 import random
@@ -60,7 +61,9 @@ def _below(
             continue
         named = get_named_type(kind.fields[node.name.value].type) if node.name.value != "__typename" else None
         if isinstance(named, GraphQLObjectType) and _holds_connection(compiler, named, inner):
-            get = TABLES[kind.name][node.name.value](compiler.arguments(kind.fields[node.name.value], node), compiler.context)
+            get = TABLES[kind.name][node.name.value](
+                compiler.arguments(kind.fields[node.name.value], node), compiler.context
+            )
             project, deeper = _below(compiler, named, inner, _chain(reach, get))
             children += deeper
             parts.append((key, _optional(get, project)))
@@ -77,7 +80,9 @@ def _chain(reach: Read, get: Read) -> Read:
     return lambda of: None if (found := reach(of)) is None and of is not None else get(found)
 
 
-def _holds_connection(compiler: Compiler, kind: GraphQLObjectType, selections: list[SelectionSetNode]) -> bool:
+def _holds_connection(
+    compiler: Compiler, kind: GraphQLObjectType, selections: list[SelectionSetNode]
+) -> bool:
     for nodes in compiler.fields(kind, *selections).values():
         if _is_connection(kind, nodes[0]):
             return True
@@ -93,18 +98,22 @@ def _branch(
 ) -> Branch:
     field = kind.fields[node.name.value]
     args = compiler.arguments(field, node)
-    source = compiler.denied(node.name.value, field, node) or TABLES[kind.name][node.name.value](args, compiler.context)
+    source = compiler.denied(node.name.value, field, node) or TABLES[kind.name][node.name.value](
+        args, compiler.context
+    )
     connection = get_named_type(field.type)
     assert isinstance(connection, GraphQLObjectType)  # noqa: S101
     kind_of_node = get_named_type(connection.fields["nodes"].type)
     assert isinstance(kind_of_node, GraphQLObjectType)  # noqa: S101
     selections = [
         each.selection_set
-        for edges in compiler.fields(connection, *inner).values() if edges[0].name.value == "edges"
-        for edge in edges if edge.selection_set
+        for edges in compiler.fields(connection, *inner).values()
+        if edges[0].name.value == "edges"
+        for edge in edges
+        if edge.selection_set
         for each in edge.selection_set.selections
         if isinstance(each, FieldNode) and each.name.value == "node" and each.selection_set
-    ]  # fmt: skip
+    ]
     project, children = _below(compiler, kind_of_node, selections, lambda of: of)
 
     def get(of: object) -> list[Any]:

@@ -1,8 +1,8 @@
 """The shop's objects: frozen, so that a copied dict of them *is* a snapshot.
 
-A change makes a new object and puts it in the old one's place; whoever took a snapshot keeps what it saw. Money is in
-minor units of the shop's currency, moments are epoch seconds. Totals stand on the order itself: `arithmetic.settle`
-writes them.
+A change makes a new object and puts it in the old one's place; whoever took a snapshot keeps what it saw.
+Money is in minor units of the shop's currency, moments are epoch seconds. Totals stand on the order itself:
+`arithmetic.settle` writes them.
 """
 
 from msgspec import Struct

@@ -1,7 +1,7 @@
 """Money is an integer of the currency's smallest unit; text is made only at the border.
 
-Formats (Shopify captures): MoneyV2.amount trims zeros but keeps one decimal ("31.9", "0.0"); the scalar Money keeps two
-("31.90"); webhooks print the currency's own decimals ("398.00", yen "1200", dinars "1.250").
+Formats (Shopify captures): MoneyV2.amount trims zeros but keeps one decimal ("31.9", "0.0"); the scalar
+Money keeps two ("31.90"); webhooks print the currency's own decimals ("398.00", yen "1200", dinars "1.250").
 """
 
 from functools import lru_cache
@@ -47,4 +47,4 @@ def convert(minor: int, rate: float, source: str, target: str) -> int:
 def parse(text: str, places: int) -> int:
     from decimal import Decimal  # noqa: PLC0415  only the control API needs it
 
-    return int((Decimal(text) * 10**places).to_integral_value())
+    return int(Decimal(text).scaleb(places))

@@ -1,7 +1,7 @@
 """The app's way in: consent, one-time codes, tokens that last or expire, refreshing and client credentials.
 
-A refreshed token's old refresh token stays good until the new pair is first used, so that a lost answer can be asked for
-again (Shopify changelog 2026-08-28). Errors are those of Shopify's token endpoint.
+A refreshed token's old refresh token stays good until the new pair is first used, so that a lost answer
+can be asked for again (Shopify changelog 2026-08-28). Errors are those of Shopify's token endpoint.
 """
 
 import base64
@@ -122,7 +122,9 @@ class Tokens:
     def _by_token(self, form: dict[str, str], settings: "Settings") -> JSON:
         """A lasting token for an expiring one; the old one is dead then."""
         if form.get("subject_token_type") != OFFLINE:
-            raise Refused("invalid_subject_token", "The subject token is invalid or of a type that is not supported")
+            raise Refused(
+                "invalid_subject_token", "The subject token is invalid or of a type that is not supported"
+            )
         grant = self.grants.pop(form.get("subject_token", ""), None)
         if grant is None:
             raise Refused("invalid_subject_token", "The subject token is invalid or has expired")
@@ -137,7 +139,12 @@ class Tokens:
         refresh, seconds = "shprt_" + secrets.token_hex(16), settings.access_token_seconds
         self.grants[token] = Grant(scopes, time.time() + seconds)
         self.refreshes[refresh] = Refresh(scopes, time.time() + REFRESH_SECONDS)
-        return {**answer, "expires_in": seconds, "refresh_token": refresh, "refresh_token_expires_in": REFRESH_SECONDS}
+        return {
+            **answer,
+            "expires_in": seconds,
+            "refresh_token": refresh,
+            "refresh_token_expires_in": REFRESH_SECONDS,
+        }
 
 
 def _yes(text: str | None) -> bool:
@@ -151,7 +158,11 @@ def sign_query(pairs: dict[str, str], secret: str) -> str:
 
 def callback(store: "Store", tokens: Tokens, query: dict[str, str], settings: "Settings") -> str:
     """Where the browser goes after Install."""
-    host = base64.b64encode(f"admin.shopify.com/store/{store.shop.partition('.')[0]}".encode()).decode().rstrip("=")
+    host = (
+        base64.b64encode(f"admin.shopify.com/store/{store.shop.partition('.')[0]}".encode())
+        .decode()
+        .rstrip("=")
+    )
     pairs = {
         "code": tokens.new_code(query.get("scope", "")),
         "host": host,
@@ -166,7 +177,8 @@ def callback(store: "Store", tokens: Tokens, query: dict[str, str], settings: "S
 
 def consent_page(store: "Store", query: dict[str, str]) -> str:
     fields = "".join(
-        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in query.items()
+        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">'
+        for name, value in query.items()
     )
     scopes = "".join(f"<li>{escape(scope)}</li>" for scope in query.get("scope", "").split(",") if scope)
     return (

@@ -90,7 +90,9 @@ def page(of: Listing, args: JSON) -> Page:
     start, end = (low, min(high, low + size)) if take_front else (max(low, high - size), high)
     depth = len(keys) - end if backwards else start
     if depth >= MAX_OBJECTS:
-        raise FieldError(f"Pagination is limited to {MAX_OBJECTS} objects. Use bulk operations.", "BAD_REQUEST")
+        raise FieldError(
+            f"Pagination is limited to {MAX_OBJECTS} objects. Use bulk operations.", "BAD_REQUEST"
+        )
     items, shown = of.items[start:end], keys[start:end]
     more, less = end < len(keys), start > 0
     if backwards:

@@ -1,5 +1,6 @@
-"""The small parts field tables are made of. A maker gets a field's arguments and the request, once per document, and gives
-the function that reads one object; the executor calls nothing else per row."""
+"""The small parts field tables are made of. A maker gets a field's arguments and the request, once per
+document, and gives the function that reads one object; the executor calls nothing else per row.
+"""
 
 from collections.abc import Callable
 from operator import attrgetter, itemgetter
@@ -91,7 +92,9 @@ def _presented(context: Context) -> Read:
 
     def read_one(value: Bag) -> tuple[int, str]:
         amount, fx = value
-        return (amount, shop) if fx is None else (money.convert(amount, fx.rate, shop, fx.currency), fx.currency)
+        return (
+            (amount, shop) if fx is None else (money.convert(amount, fx.rate, shop, fx.currency), fx.currency)
+        )
 
     return read_one
 

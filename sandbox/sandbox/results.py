@@ -1,4 +1,5 @@
-"""Finished bulk files and the signed links to them: no token is needed, the signature and `Expires` are all there is."""
+"""Finished bulk files and the signed links to them: no token is needed, the signature and `Expires` are
+all there is."""
 
 import hashlib
 import hmac
@@ -35,7 +36,10 @@ class Results:
 
     def link(self, base: str, name: str, operation_id: int, *, expired: bool = False) -> str:
         expires = int(time.time()) + (-1 if expired else LIFETIME)
-        disposition = quote(f'attachment; filename="bulk-{operation_id}.jsonl"; filename*=UTF-8\'\'bulk-{operation_id}.jsonl', safe="")
+        disposition = quote(
+            f"attachment; filename=\"bulk-{operation_id}.jsonl\"; filename*=UTF-8''bulk-{operation_id}.jsonl",
+            safe="",
+        )
         return (
             f"{base}/bulk-results/{name}?GoogleAccessId={quote(ACCESS_ID, safe='')}&Expires={expires}"
             f"&Signature={quote(self.sign(name, expires), safe='')}&response-content-disposition={disposition}"
@@ -50,7 +54,9 @@ class Results:
         found = self.files.get(name)
         if found is None or not expires.isdecimal() or int(expires) < time.time():
             return None
-        return found if hmac.compare_digest(self.sign(name, int(expires)).encode(), signature.encode()) else None
+        return (
+            found if hmac.compare_digest(self.sign(name, int(expires)).encode(), signature.encode()) else None
+        )
 
     def forget(self, shop: str) -> None:
         for name in [name for name, result in self.files.items() if result.shop == shop]:

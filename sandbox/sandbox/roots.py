@@ -1,4 +1,5 @@
-"""The doors of the Admin API: what each field of QueryRoot answers. `select` is how every list is searched and sorted."""
+"""The doors of the Admin API: what each field of QueryRoot answers. `select` is how every list is searched
+and sorted."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -6,7 +7,7 @@ from typing import Any
 
 from sandbox import search
 from sandbox.context import JSON, Context, FieldError
-from sandbox.filters import CUSTOMER_COUNT, FILTERS
+from sandbox.filters import CUSTOMER_COUNT, FILTERS, Filter
 from sandbox.model import Order
 from sandbox.paging import Listing, listing
 from sandbox.resolve import Maker, Read, Table
@@ -46,7 +47,9 @@ SORT: dict[str, dict[str, SortKey]] = {
     "subscriptions": {},
 }
 SOURCES: dict[str, Callable[[Context], Iterable[Any]]] = {
-    "orders": lambda context: [o for o in context.view.orders.values() if o.created_at >= context.oldest_order],
+    "orders": lambda context: [
+        o for o in context.view.orders.values() if o.created_at >= context.oldest_order
+    ],
     "customers": lambda context: context.view.customers.values(),
     "products": lambda context: context.view.products.values(),
     "variants": lambda context: context.view.variants.values(),
@@ -56,7 +59,9 @@ SOURCES: dict[str, Callable[[Context], Iterable[Any]]] = {
 _CACHED = {"orders", "customers", "products", "variants"}
 
 
-def select(context: Context, field: str, kind: str, args: JSON, filters: dict[str, search.Filter] | None = None) -> Listing:
+def select(
+    context: Context, field: str, kind: str, args: JSON, filters: dict[str, Filter] | None = None
+) -> Listing:
     """All objects of a kind that the query finds, in the order asked for."""
     query, sort = args.get("query") or "", args.get("sortKey") or "ID"
     parsed = search.parse(query, filters or FILTERS[kind], context.view.zone) if query.strip() else None
@@ -95,7 +100,7 @@ def _list(field: str, kind: str) -> Maker:
     return lambda args, context: lambda _: select(context, field, kind, args)
 
 
-def _count(field: str, kind: str, filters: dict[str, search.Filter] | None = None) -> Maker:
+def _count(field: str, kind: str, filters: dict[str, Filter] | None = None) -> Maker:
     def make(args: JSON, context: Context) -> Read:
         def count(_: object) -> tuple[int, str]:
             total, limit = len(select(context, field, kind, args, filters).items), args.get("limit")
@@ -186,7 +191,9 @@ QUERY: Table = {
     "bulkOperation": _by_id("BulkOperation"),
     "bulkOperations": _bulk_operations,
     "currentAppInstallation": lambda _args, context: lambda _: context.live,
-    "currentBulkOperation": lambda args, context: lambda _: context.live.bulk.current(args.get("type") or "QUERY"),
+    "currentBulkOperation": lambda args, context: (
+        lambda _: context.live.bulk.current(args.get("type") or "QUERY")
+    ),
     "customer": _by_id("Customer"),
     "customers": _list("customers", "customers"),
     "customersCount": _count("customersCount", "customers", CUSTOMER_COUNT),

@@ -1,7 +1,7 @@
 """Documents against the shipped schema: parse, check, and refuse in Shopify's words.
 
-The schema is cut from Shopify's published Admin schema (trim_schema.py). Refusals carry a code in `extensions` and never
-`extensions.cost`.
+The schema is cut from Shopify's published Admin schema (trim_schema.py). Refusals carry a code in
+`extensions` and never `extensions.cost`.
 """
 
 import re
@@ -9,25 +9,83 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from graphql import (
-    DocumentNode, FieldNode, GraphQLError, GraphQLSchema, Node, OperationDefinitionNode, build_schema, parse, validate,
-)  # fmt: skip
+    DocumentNode,
+    FieldNode,
+    GraphQLError,
+    GraphQLSchema,
+    Node,
+    OperationDefinitionNode,
+    build_schema,
+    parse,
+    validate,
+)
 
 from sandbox.context import JSON, DocumentError
 
 PATH = Path(__file__).with_name("schema.graphql")
 # graphql-core's message -> Shopify's, with its code; the groups fill both.
 _REFUSALS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
-    (r"Cannot query field '(\w+)' on type '(\w+)'", "Field '{0}' doesn't exist on type '{1}'", "undefinedField", ("fieldName", "typeName")),
-    (r"Unknown argument '(\w+)' on field '\w+\.(\w+)'", "Field '{1}' doesn't accept argument '{0}'", "argumentNotAccepted", ("argumentName", "name")),
-    (r"Field '(\w+)' argument '(\w+)' of type .* is required", "Field '{0}' is missing required arguments: {1}", "missingRequiredArguments", ("name", "arguments")),
-    (r"Field '(\w+)' of type '(.+?)' must have a selection", "Field must have selections (field '{0}' returns {1} but has no selections. Did you mean '{0} {{ ... }}'?)", "selectionMismatch", ("nodeName", "typeName")),
-    (r"Field '(\w+)' must not have a selection since type '(.+?)'", "Selections can't be made on scalars (field '{0}' returns {1} but has selections)", "selectionMismatch", ("nodeName", "typeName")),
-    (r"Variable '\$(\w+)' is not defined", "Variable ${0} is used but not declared", "variableNotDefined", ("variableName",)),
-    (r"Variable '\$(\w+)' is never used", "Variable ${0} is declared but not used", "variableNotUsed", ("variableName",)),
-    (r"Unknown fragment '(\w+)'", "Fragment {0} was used, but not defined", "useAndDefineFragment", ("fragmentName",)),
-    (r"Fragment '(\w+)' is never used", "Fragment {0} was defined, but not used", "useAndDefineFragment", ("fragmentName",)),
-    (r"Variable '\$(\w+)' of type '(.+?)' used in position expecting type '(.+?)'", "Type mismatch on variable ${0} and argument ({1} / {2})", "variableMismatch", ("variableName",)),
-)  # fmt: skip
+    (
+        r"Cannot query field '(\w+)' on type '(\w+)'",
+        "Field '{0}' doesn't exist on type '{1}'",
+        "undefinedField",
+        ("fieldName", "typeName"),
+    ),
+    (
+        r"Unknown argument '(\w+)' on field '\w+\.(\w+)'",
+        "Field '{1}' doesn't accept argument '{0}'",
+        "argumentNotAccepted",
+        ("argumentName", "name"),
+    ),
+    (
+        r"Field '(\w+)' argument '(\w+)' of type .* is required",
+        "Field '{0}' is missing required arguments: {1}",
+        "missingRequiredArguments",
+        ("name", "arguments"),
+    ),
+    (
+        r"Field '(\w+)' of type '(.+?)' must have a selection",
+        "Field must have selections (field '{0}' returns {1} but has no selections. Did you mean '{0} {{ ... }}'?)",
+        "selectionMismatch",
+        ("nodeName", "typeName"),
+    ),
+    (
+        r"Field '(\w+)' must not have a selection since type '(.+?)'",
+        "Selections can't be made on scalars (field '{0}' returns {1} but has selections)",
+        "selectionMismatch",
+        ("nodeName", "typeName"),
+    ),
+    (
+        r"Variable '\$(\w+)' is not defined",
+        "Variable ${0} is used but not declared",
+        "variableNotDefined",
+        ("variableName",),
+    ),
+    (
+        r"Variable '\$(\w+)' is never used",
+        "Variable ${0} is declared but not used",
+        "variableNotUsed",
+        ("variableName",),
+    ),
+    (
+        r"Unknown fragment '(\w+)'",
+        "Fragment {0} was used, but not defined",
+        "useAndDefineFragment",
+        ("fragmentName",),
+    ),
+    (
+        r"Fragment '(\w+)' is never used",
+        "Fragment {0} was defined, but not used",
+        "useAndDefineFragment",
+        ("fragmentName",),
+    ),
+    (
+        r"Variable '\$(\w+)' of type '(.+?)' used in position expecting type '(.+?)'",
+        "Type mismatch on variable ${0} and argument ({1} / {2})",
+        "variableMismatch",
+        ("variableName",),
+    ),
+)
 # Shopify names these values in its own way; what graphql-core says is close enough to be read.
 _OTHER = "argumentLiteralsIncompatible"
 
@@ -79,7 +137,12 @@ def refusal(error: GraphQLError, document: DocumentNode) -> JSON:
         if match := re.match(pattern, error.message):
             groups = match.groups()
             extensions = {"code": code, **dict(zip(names, groups, strict=False))}
-            return {"message": message.format(*groups), "locations": _where(error), "path": path, "extensions": extensions}
+            return {
+                "message": message.format(*groups),
+                "locations": _where(error),
+                "path": path,
+                "extensions": extensions,
+            }
     extensions = {"code": _OTHER, "typeName": "CoercionError"}
     return {"message": error.message, "locations": _where(error), "path": path, "extensions": extensions}
 

@@ -3,8 +3,8 @@
     terms side by side (or AND) must all match, OR and parentheses group, NOT or a leading - negates
     field:value  field:>=value  field:'quoted value'  field:*  or words without a field
 
-An unknown field is ignored, and only `extensions.search[].warnings` tells; an unknown enum value matches nothing; a bad
-timestamp fails the field (all captured).
+An unknown field is ignored, and only `extensions.search[].warnings` tells; an unknown enum value matches
+nothing; a bad timestamp fails the field (all captured).
 """
 
 import re

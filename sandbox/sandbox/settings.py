@@ -74,9 +74,13 @@ def parse(arguments: list[str] | None = None) -> Settings:
         flag, variable = "--" + name.replace("_", "-"), "SANDBOX_" + name.upper()
         kind = type(default)
         parser.add_argument(
-            flag, dest=name, type=kind, default=os.environ.get(variable, default), metavar=kind.__name__.upper(),
+            flag,
+            dest=name,
+            type=kind,
+            default=os.environ.get(variable, default),
+            metavar=kind.__name__.upper(),
             help=f"{text} [{variable}, default {default!r}]",
-        )  # fmt: skip
+        )
     found = Settings(**vars(parser.parse_args(arguments)))
     return _checked(parser, found)
 
@@ -85,8 +89,15 @@ def _checked(parser: _Parser, found: Settings) -> Settings:
     host, _, port = found.bind.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65_535:  # noqa: PLR2004
         parser.error(f"--bind {found.bind!r} is not host:port; write for example --bind 127.0.0.1:8003")
-    if found.orders < 0 or found.objects_per_second < 0 or found.max_operations < 1 or found.live_orders_per_minute < 0:
-        parser.error("--orders, --objects-per-second and --live-orders-per-minute must not be negative, --max-operations at least 1")
+    if (
+        found.orders < 0
+        or found.objects_per_second < 0
+        or found.max_operations < 1
+        or found.live_orders_per_minute < 0
+    ):
+        parser.error(
+            "--orders, --objects-per-second and --live-orders-per-minute must not be negative, --max-operations at least 1"
+        )
     if found.bucket <= 0 or found.restore_rate <= 0:
         parser.error("--bucket and --restore-rate must be above 0")
     try:

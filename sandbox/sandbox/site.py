@@ -22,12 +22,19 @@ LISTINGS = 24  # sorted search results kept, so that the next page need not sear
 
 
 class Site:
-    def __init__(self, store: Store, settings: "Settings", results: "Results", client: "httpx.AsyncClient") -> None:
-        self.store, self.settings, self.results, self.client = store, settings, results, client
+    def __init__(
+        self, store: Store, settings: "Settings", results: "Results", client: "httpx.AsyncClient"
+    ) -> None:
+        self.store: Store = store
+        self.settings: Settings = settings
+        self.results: Results = results
+        self.client: httpx.AsyncClient = client
         self.bucket = Bucket(settings.bucket, settings.restore_rate)
-        self.faults, self.log = Faults(store.seed), Log()
+        self.faults: Faults = Faults(store.seed)
+        self.log: Log = Log()
         self.tokens = Tokens(store.scopes)
-        self.bulk, self.webhooks = Bulk(self), Webhooks(self)
+        self.bulk: Bulk = Bulk(self)
+        self.webhooks: Webhooks = Webhooks(self)
         self.listings: OrderedDict[tuple[Any, ...], Listing] = OrderedDict()  # Any: the parts of a query
 
     def remember(self, key: tuple[Any, ...], found: Listing) -> None:

@@ -1,9 +1,11 @@
 """One shop in memory: what it holds, who may read it, and what time it is there.
 
-`View` is what queries read. A snapshot is a View over copied dicts, which is whole because objects are frozen (model.py).
+`View` is what queries read. A snapshot is a View over copied dicts, which is whole because objects are
+frozen (model.py).
 """
 
 import itertools
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -61,7 +63,7 @@ class Store(View):
     email: str = "owner@example.com"
     created_at: int = 0
     scopes: tuple[str, ...] = ALL_SCOPES
-    now: Callable[[], int] = field(default_factory=lambda: clock.running_clock(None))
+    nanoseconds: Callable[[], int] = time.time_ns
     index_lag: float = 0.0
     version: int = 0
     shop_id: int = 548_380_009
@@ -73,11 +75,19 @@ class Store(View):
         for kind, base in ID_BASE.items():
             self.ids[kind] = itertools.count(base + self.seed % 1000, ID_STEP)
 
+    def now(self) -> int:
+        return self.nanoseconds() // clock.SECOND
+
     def next_id(self, kind: str) -> int:
         return next(self.ids[kind])
 
     def snapshot(self) -> View:
         return View(
-            dict(self.orders), dict(self.customers), dict(self.products), dict(self.variants),
-            self.currency, self.zone, self.shop,
-        )  # fmt: skip
+            dict(self.orders),
+            dict(self.customers),
+            dict(self.products),
+            dict(self.variants),
+            self.currency,
+            self.zone,
+            self.shop,
+        )

@@ -1,19 +1,97 @@
 """Words the made-up shop is written with, and the awkward ones that break naive copies."""
 
 FIRST = (
-    "Ada", "Björn", "Chloé", "Dmitri", "Esi", "Fatima", "Grace", "Hiroshi", "Inés", "Jón", "Kwame", "Lena", "Miguel",
-    "Nadia", "Olu", "Priya", "Quinn", "Rosa", "Søren", "Tomás", "Uma", "Viktor", "Wei", "Ximena", "Yuki", "Zoë",
-)  # fmt: skip
+    "Ada",
+    "Björn",
+    "Chloé",
+    "Dmitri",
+    "Esi",
+    "Fatima",
+    "Grace",
+    "Hiroshi",
+    "Inés",
+    "Jón",
+    "Kwame",
+    "Lena",
+    "Miguel",
+    "Nadia",
+    "Olu",
+    "Priya",
+    "Quinn",
+    "Rosa",
+    "Søren",
+    "Tomás",
+    "Uma",
+    "Viktor",
+    "Wei",
+    "Ximena",
+    "Yuki",
+    "Zoë",
+)
 LAST = (
-    "Álvarez", "Brown", "Chen", "D'Angelo", "Eriksson", "Fischer", "García", "Haddad", "Ivanova", "Jones", "Kim",
-    "Łukasik", "Müller", "Nguyễn", "O'Brien", "Petrov", "Quist", "Rossi", "Sato", "Tanaka", "Ueda", "Van der Berg",
-    "Williams", "Xu", "Yılmaz", "Žižek",
-)  # fmt: skip
+    "Álvarez",
+    "Brown",
+    "Chen",
+    "D'Angelo",
+    "Eriksson",
+    "Fischer",
+    "García",
+    "Haddad",
+    "Ivanova",
+    "Jones",
+    "Kim",
+    "Łukasik",
+    "Müller",
+    "Nguyễn",
+    "O'Brien",
+    "Petrov",
+    "Quist",
+    "Rossi",
+    "Sato",
+    "Tanaka",
+    "Ueda",
+    "Van der Berg",
+    "Williams",
+    "Xu",
+    "Yılmaz",
+    "Žižek",
+)
 THINGS = (
-    "Lamp", "Mug", "Tote", "Hoodie", "Notebook", "Candle", "Backpack", "Scarf", "Teapot", "Chair", "Poster", "Socks",
-    "Wallet", "Bottle", "Blanket", "Vase", "Apron", "Kettle", "Clock", "Rug",
-)  # fmt: skip
-KINDS = ("Walnut", "Linen", "Indigo", "Stone", "Copper", "Mossy", "Arctic", "Sunset", "Classic", "Café", "Mini", "Grand")
+    "Lamp",
+    "Mug",
+    "Tote",
+    "Hoodie",
+    "Notebook",
+    "Candle",
+    "Backpack",
+    "Scarf",
+    "Teapot",
+    "Chair",
+    "Poster",
+    "Socks",
+    "Wallet",
+    "Bottle",
+    "Blanket",
+    "Vase",
+    "Apron",
+    "Kettle",
+    "Clock",
+    "Rug",
+)
+KINDS = (
+    "Walnut",
+    "Linen",
+    "Indigo",
+    "Stone",
+    "Copper",
+    "Mossy",
+    "Arctic",
+    "Sunset",
+    "Classic",
+    "Café",
+    "Mini",
+    "Grand",
+)
 VENDORS = ("Acme", "Nordlys", "Harbor & Sons", "Atelier Été", "山田商店", "Backyard Goods")
 COLORS = ("Black", "White", "Red", "Forest", "Sand", "Sky", "Plum", "Amber", "Rosé", "Graphite")
 SIZES = ("XS", "S", "M", "L", "XL", "2XL", "3XL", "4XL", "5XL", "One size")
@@ -21,15 +99,36 @@ TAGS = ("vip", "gift", "Wholesale", "newsletter", "b2b", "été", "fragile", "ru
 TYPES = ("Home", "Apparel", "Kitchen", "Accessories", "", "Stationery")
 SOURCES = ("web", "web", "web", "web", "pos", "shopify_draft_order", "instagram", "580111")
 NOTES = (
-    "Please leave at the door.", "Gift: no receipt", "call before delivery", "2nd floor, left", "Wrap it nicely 🎁",
-)  # fmt: skip
-# Each has broken somebody's import: quotes, separators, escapes, markup, right-to-left, joined emoji, long, blank.
+    "Please leave at the door.",
+    "Gift: no receipt",
+    "call before delivery",
+    "2nd floor, left",
+    "Wrap it nicely 🎁",
+)
+# Each has broken somebody's import: quotes, separators, escapes, markup, right-to-left, joined emoji,
+# long, blank.
 AWKWARD = (
-    'He said "hello", twice', "tab\there, newline\nthere", "back\\slash and \\N and \\.", "comma, semicolon; pipe|",
-    "Robert'); DROP TABLE orders;--", "<b>bold & <script>alert(1)</script></b>", "emoji 👩‍👩‍👧‍👦 🇳🇴 ✨",
-    "مرحبا بالعالم", "日本語テキスト", "NULL", "null", "", " leading and trailing ", "a/b/c?d=e&f=g#h", "100% {{money}}",
-    "line\u2028separator", "é (composed) e\u0301 (combining)", "carriage\r\nreturn", "{\"json\": [1, 2]}", "x" * 600,
-)  # fmt: skip
+    'He said "hello", twice',
+    "tab\there, newline\nthere",
+    "back\\slash and \\N and \\.",
+    "comma, semicolon; pipe|",
+    "Robert'); DROP TABLE orders;--",
+    "<b>bold & <script>alert(1)</script></b>",
+    "emoji 👩‍👩‍👧‍👦 🇳🇴 ✨",
+    "مرحبا بالعالم",
+    "日本語テキスト",
+    "NULL",
+    "null",
+    "",
+    " leading and trailing ",
+    "a/b/c?d=e&f=g#h",
+    "100% {{money}}",
+    "line\u2028separator",
+    "é (composed) e\u0301 (combining)",
+    "carriage\r\nreturn",
+    '{"json": [1, 2]}',
+    "x" * 600,
+)
 PLACES = (
     ("Ottawa", "Ontario", "ON", "Canada", "CA", "K2P 2L8"),
     ("New York", "New York", "NY", "United States", "US", "10001"),

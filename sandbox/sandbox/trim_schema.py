@@ -1,7 +1,8 @@
-"""Cuts Shopify's published Admin schema to what the sandbox serves: `python -m sandbox.trim_schema admin_2026-10.json.gz`.
+"""Cuts Shopify's published Admin schema to what the sandbox serves: `python -m sandbox.trim_schema
+admin_2026-10.json.gz`.
 
-Types keep only fields that tables.TABLES answers; those keep all arguments, and enums and inputs are kept whole, so a
-document that is valid here is valid there.
+Types keep only fields that tables.TABLES answers; those keep all arguments, and enums and inputs are kept
+whole, so a document that is valid here is valid there.
 """
 
 import gzip
@@ -10,9 +11,18 @@ import sys
 from pathlib import Path
 
 from graphql import (
-    GraphQLEnumType, GraphQLField, GraphQLInputObjectType, GraphQLInterfaceType, GraphQLNamedType, GraphQLObjectType,
-    GraphQLScalarType, GraphQLSchema, build_client_schema, get_named_type, print_schema,
-)  # fmt: skip
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLScalarType,
+    GraphQLSchema,
+    build_client_schema,
+    get_named_type,
+    print_schema,
+)
 
 from sandbox import schema
 from sandbox.tables import CONNECTION_FIELDS, EDGE_FIELDS, INTERFACES, PAGE_INFO, TABLES
@@ -42,7 +52,10 @@ def keep(full: GraphQLSchema) -> set[str]:
             todo += [interface.name for interface in kind.interfaces if interface.name in INTERFACES]
             for field in wanted(name):
                 served = kind.fields[field]
-                todo += [get_named_type(served.type).name, *(get_named_type(a.type).name for a in served.args.values())]
+                todo += [
+                    get_named_type(served.type).name,
+                    *(get_named_type(a.type).name for a in served.args.values()),
+                ]
         elif isinstance(kind, GraphQLInputObjectType):
             todo += [get_named_type(field.type).name for field in kind.fields.values()]
     return seen
@@ -94,4 +107,3 @@ def main(path: str) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1])
-

@@ -1,7 +1,8 @@
 """Webhook subscriptions and their deliveries, with Shopify's promises and none more.
 
-Signed over the exact bytes, 1 s to connect, 5 s in all, anything but 2xx is tried again eight times with growing pauses,
-the same bytes and ids each time; then the subscription is gone. No order is kept, and faults drop, repeat and delay.
+Signed over the exact bytes, 1 s to connect, 5 s in all, anything but 2xx is tried again eight times with
+growing pauses, the same bytes and ids each time; then the subscription is gone. No order is kept, and
+faults drop, repeat and delay.
 """
 
 import asyncio
@@ -31,7 +32,16 @@ RETRIES = 8
 CONCURRENCY = 32
 _LOCAL = {"127.0.0.1", "localhost", "::1"}
 _SHOPIFY = re.compile(r"(^|\.)(myshopify\.com|shopify\.com|shopifycloud\.com|internal)$")
-_FAMILIES = ("BULK_OPERATIONS", "ORDERS", "CUSTOMERS", "PRODUCTS", "REFUNDS", "APP", "SHOP", "INVENTORY_ITEMS")
+_FAMILIES = (
+    "BULK_OPERATIONS",
+    "ORDERS",
+    "CUSTOMERS",
+    "PRODUCTS",
+    "REFUNDS",
+    "APP",
+    "SHOP",
+    "INVENTORY_ITEMS",
+)
 
 
 def topic_text(topic: str) -> str:
@@ -70,17 +80,26 @@ class Webhooks:
         self.limit = asyncio.Semaphore(CONCURRENCY)
         self.failures: dict[int, int] = {}
 
-    # --- subscriptions -------------------------------------------------------------------------------------------------
+    # --- subscriptions
+    # -------------------------------------------------------------------------------------------------
     def create(self, topic: str, wanted: JSON, version: str) -> JSON:
         uri = _uri(wanted)
         if error := self._refused(topic, uri, wanted, None):
             return {"userErrors": [error], "webhookSubscription": None}
         store = self.site.store
         made = Subscription(
-            store.next_id("WebhookSubscription"), topic, uri, wanted.get("format") or "JSON", wanted.get("filter") or None,
-            wanted.get("name"), tuple(wanted.get("includeFields") or ()), tuple(wanted.get("metafieldNamespaces") or ()),
-            store.now(), store.now(), version,
-        )  # fmt: skip
+            store.next_id("WebhookSubscription"),
+            topic,
+            uri,
+            wanted.get("format") or "JSON",
+            wanted.get("filter") or None,
+            wanted.get("name"),
+            tuple(wanted.get("includeFields") or ()),
+            tuple(wanted.get("metafieldNamespaces") or ()),
+            store.now(),
+            store.now(),
+            version,
+        )
         self.subscriptions[made.id] = made
         return {"userErrors": [], "webhookSubscription": made}
 
@@ -94,9 +113,13 @@ class Webhooks:
             return {"userErrors": [error_found], "webhookSubscription": None}
         include = wanted.get("includeFields")
         made = replace(
-            old, uri=uri, format=wanted.get("format") or old.format, filter=wanted.get("filter", old.filter) or None,
-            include_fields=old.include_fields if include is None else tuple(include), updated_at=self.site.store.now(),
-        )  # fmt: skip
+            old,
+            uri=uri,
+            format=wanted.get("format") or old.format,
+            filter=wanted.get("filter", old.filter) or None,
+            include_fields=old.include_fields if include is None else tuple(include),
+            updated_at=self.site.store.now(),
+        )
         self.subscriptions[made.id] = made
         return {"userErrors": [], "webhookSubscription": made}
 
@@ -116,7 +139,8 @@ class Webhooks:
             message = "Address for this topic has already been taken"
         return {"field": ["webhookSubscription", "callbackUrl"], "message": message} if message else None
 
-    # --- deliveries ----------------------------------------------------------------------------------------------------
+    # --- deliveries
+    # ----------------------------------------------------------------------------------------------------
     def emit(self, topic: str, payload: JSON, event_id: str | None = None) -> None:
         """One event to everybody subscribed to it."""
         faults, event = self.site.faults, event_id or str(uuid.uuid4())
@@ -136,9 +160,11 @@ class Webhooks:
                 self.site.log.count("webhooks_duplicated")
                 self._start(delivery)
 
-    def signed(self, subscription: Subscription, body: bytes, event: str, headers: JSON | None = None) -> Delivery:
+    def signed(
+        self, subscription: Subscription, body: bytes, event: str, headers: JSON | None = None
+    ) -> Delivery:
         store = self.site.store
-        fraction = time.time_ns() % 10**9
+        seconds, fraction = divmod(store.nanoseconds(), clock.SECOND)
         built = {
             "Content-Type": "application/json",
             "X-Shopify-Topic": topic_text(subscription.topic),
@@ -147,7 +173,7 @@ class Webhooks:
             "X-Shopify-API-Version": subscription.api_version,
             "X-Shopify-Webhook-Id": str(uuid.uuid4()),
             "X-Shopify-Event-Id": event,
-            "X-Shopify-Triggered-At": f"{clock.utc(store.now())[:-1]}.{fraction:09d}Z",
+            "X-Shopify-Triggered-At": f"{clock.utc(seconds)[:-1]}.{fraction:09d}Z",
             "User-Agent": "Shopify-Captain-Hook",
         }
         if subscription.name:
@@ -167,7 +193,9 @@ class Webhooks:
         faults = self.site.faults
         for name in ("webhook_delay", "webhook_reorder"):
             if fault := faults.strike(name):
-                await asyncio.sleep(fault.get("seconds", 0.2) * (1.0 if name == "webhook_delay" else faults.random()))
+                await asyncio.sleep(
+                    fault.get("seconds", 0.2) * (1.0 if name == "webhook_delay" else faults.random())
+                )
         pause = self.site.settings.webhook_retry_seconds
         for attempt in range(RETRIES + 1):
             if attempt:
@@ -187,7 +215,9 @@ class Webhooks:
         """The receiver's status; 0 when it could not be asked in time."""
         try:
             async with self.limit, asyncio.timeout(TOTAL_TIMEOUT):
-                answer = await self.site.client.post(delivery.uri, content=delivery.body, headers=delivery.headers)
+                answer = await self.site.client.post(
+                    delivery.uri, content=delivery.body, headers=delivery.headers
+                )
         except (httpx.HTTPError, TimeoutError):
             return 0
         return answer.status_code

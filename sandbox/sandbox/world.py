@@ -22,7 +22,14 @@ class World:
             trust_env=False,
         )
         if settings.shop:
-            self.open(settings.shop, settings.orders, settings.seed, settings.currency, token=settings.token, anchor=settings.anchor)
+            self.open(
+                settings.shop,
+                settings.orders,
+                settings.seed,
+                settings.currency,
+                token=settings.token,
+                anchor=settings.anchor,
+            )
 
     def open(
         self,
