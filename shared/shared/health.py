@@ -44,7 +44,7 @@ class HealthApp:
     def __init__(self, readiness: Readiness) -> None:
         self.readiness = readiness
 
-    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's form
         if scope["type"] != "http":
             return
         status, content_type, body = await self._answer(scope["path"])

@@ -36,6 +36,9 @@ def configure_logs(service: str, level: str = "INFO") -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # httpx logs one line a request with its whole URL, and a bulk file's URL is a secret.
-    for chatty in ("httpx", "httpcore", "uvicorn.access", "asyncio"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for chatty in ("httpx", "httpcore", "uvicorn", "asyncio", "faststream", "faststream.access.redis"):
+        logger = logging.getLogger(chatty)
+        logger.setLevel(logging.WARNING)
+        logger.handlers.clear()  # FastStream brings its own, in colours
+        logger.propagate = True
     structlog.contextvars.bind_contextvars(service=service)

@@ -79,5 +79,5 @@ def _problem(differences: list[TableCheck]) -> Problem:
     return Problem(
         code="audit_differs",
         message=f"After {ROUNDS} audits our rows still differ from Shopify's ({found}).",
-        action="Load the history again: backstock sync BRAND --job bulk_orders, bulk_customers or bulk_products.",
+        action="Load the history again: backstock sync BRAND --job bulk_orders (or another bulk job).",
     )

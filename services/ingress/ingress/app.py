@@ -52,6 +52,7 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
         state=State({"management": management}),
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=LARGEST_REQUEST,
+        logging_config=None,
         openapi_config=OpenAPIConfig(title="Backstock ingress", version="1", path="/schema"),
     )
     try:

@@ -183,6 +183,9 @@ create table stage.audited (
     amount numeric
 );
 create index on stage.audited (job_id, table_name, id);
+-- `lateral (... limit 1)`: a parent is looked up by its key for each staged row, whatever the planner makes of
+-- a table that was empty a minute ago; a plain join once became a loop over the whole store for every batch.
+
 -- Orders with their lines and refunds. A copy replaces ours only if it is at least as new; its children
 -- replace ours as a set, and whatever is not in that set is marked deleted.
 create function stage.promote_orders(b control.batches) returns jsonb
@@ -276,7 +279,11 @@ begin
         s.discounted_unit_price, s.original_total, s.discounted_total, s.requires_shipping,
         s.taxable, s.is_gift_card, b.source, s.sent_at, b.revision
     from stage.order_line_items s
-    join shopify.orders p on p.connection_id = b.connection_id and p.id = s.order_id and p.revision = b.revision
+    cross join lateral (
+        select 1 from shopify.orders p
+        where p.connection_id = b.connection_id and p.id = s.order_id and p.revision = b.revision
+        limit 1
+    ) parent
     where s.batch_id = b.id
       and case
         when b.operation_id is not null then true
@@ -318,7 +325,11 @@ begin
         b.connection_id, s.id, s.order_id, s.created_at, s.total_refunded, s.note, b.source,
         s.sent_at, b.revision
     from stage.refunds s
-    join shopify.orders p on p.connection_id = b.connection_id and p.id = s.order_id and p.revision = b.revision
+    cross join lateral (
+        select 1 from shopify.orders p
+        where p.connection_id = b.connection_id and p.id = s.order_id and p.revision = b.revision
+        limit 1
+    ) parent
     where s.batch_id = b.id
       and case
         when b.operation_id is not null then true
@@ -348,7 +359,11 @@ begin
         b.connection_id, s.id, s.refund_id, s.order_id, s.line_item_id, s.quantity, s.subtotal,
         s.total_tax, s.restock_type, b.source, s.sent_at, b.revision
     from stage.refund_line_items s
-    join shopify.orders p on p.connection_id = b.connection_id and p.id = s.order_id and p.revision = b.revision
+    cross join lateral (
+        select 1 from shopify.orders p
+        where p.connection_id = b.connection_id and p.id = s.order_id and p.revision = b.revision
+        limit 1
+    ) parent
     join stage.orders c on c.batch_id = b.id and c.id = s.order_id and c.ordinal = s.ordinal
     where s.batch_id = b.id
     order by s.id
@@ -370,7 +385,11 @@ begin
         update shopify.order_line_items t
         set deleted_at = p.sent_at, synced_at = now()
         from stage.orders s
-        join shopify.orders p on p.connection_id = b.connection_id and p.id = s.id and p.revision = b.revision
+        cross join lateral (
+            select p.id, p.sent_at, p.updated_at from shopify.orders p
+            where p.connection_id = b.connection_id and p.id = s.id and p.revision = b.revision
+            limit 1
+        ) p
         where s.batch_id = b.id
           and t.connection_id = b.connection_id and t.order_id = p.id
           and t.revision <> b.revision and t.deleted_at is null;
@@ -378,7 +397,11 @@ begin
         update shopify.refunds t
         set deleted_at = p.sent_at, synced_at = now()
         from stage.orders s
-        join shopify.orders p on p.connection_id = b.connection_id and p.id = s.id and p.revision = b.revision
+        cross join lateral (
+            select p.id, p.sent_at, p.updated_at from shopify.orders p
+            where p.connection_id = b.connection_id and p.id = s.id and p.revision = b.revision
+            limit 1
+        ) p
         where s.batch_id = b.id
           and t.connection_id = b.connection_id and t.order_id = p.id
           and t.revision <> b.revision and (t.revision <> 0 or t.created_at < p.updated_at) and t.deleted_at is null;
@@ -586,7 +609,11 @@ begin
         s.position, s.inventory_quantity, s.inventory_item_id, s.taxable, s.created_at,
         s.updated_at, b.source, s.sent_at, b.revision
     from stage.product_variants s
-    join shopify.products p on p.connection_id = b.connection_id and p.id = s.product_id and p.revision = b.revision
+    cross join lateral (
+        select 1 from shopify.products p
+        where p.connection_id = b.connection_id and p.id = s.product_id and p.revision = b.revision
+        limit 1
+    ) parent
     where s.batch_id = b.id
       and case
         when b.operation_id is not null then true
@@ -621,7 +648,11 @@ begin
         update shopify.product_variants t
         set deleted_at = p.sent_at, synced_at = now()
         from stage.products s
-        join shopify.products p on p.connection_id = b.connection_id and p.id = s.id and p.revision = b.revision
+        cross join lateral (
+            select p.id, p.sent_at, p.updated_at from shopify.products p
+            where p.connection_id = b.connection_id and p.id = s.id and p.revision = b.revision
+            limit 1
+        ) p
         where s.batch_id = b.id
           and t.connection_id = b.connection_id and t.product_id = p.id
           and t.revision <> b.revision and t.deleted_at is null;
@@ -752,25 +783,25 @@ language plpgsql as $$
 declare
     b control.batches;
     alone jsonb;
-    written jsonb := '{}';
+    counts jsonb := '{}';
 begin
     select * into strict b from control.batches where id = batch;
     if b.rows ? 'orders' or b.rows ? 'order_line_items' or (b.rows ? 'refunds' and b.operation_id is not null) then
-        written := written || stage.promote_orders(b);
+        counts := counts || stage.promote_orders(b);
     end if;
     if b.rows ? 'refunds' and b.operation_id is null then
         alone := stage.promote_lone_refunds(b);
-        written := written || jsonb_build_object(
-            'refunds', coalesce((written ->> 'refunds')::bigint, 0) + (alone ->> 'refunds')::bigint,
+        counts := counts || jsonb_build_object(
+            'refunds', coalesce((counts ->> 'refunds')::bigint, 0) + (alone ->> 'refunds')::bigint,
             'refund_line_items',
-            coalesce((written ->> 'refund_line_items')::bigint, 0) + (alone ->> 'refund_line_items')::bigint
+            coalesce((counts ->> 'refund_line_items')::bigint, 0) + (alone ->> 'refund_line_items')::bigint
         );
     end if;
     if b.rows ? 'customers' or b.rows ? 'customer_summaries' then
-        written := written || stage.promote_customers(b);
+        counts := counts || stage.promote_customers(b);
     end if;
     if b.rows ? 'products' or b.rows ? 'product_variants' then
-        written := written || stage.promote_products(b);
+        counts := counts || stage.promote_products(b);
     end if;
     if b.rows ? 'deletions' then
         perform stage.promote_deletions(b);
@@ -781,7 +812,7 @@ begin
     if b.closes_operation then
         perform stage.close_operation(b);
     end if;
-    update control.batches set promoted_at = now(), written = promote.written where id = batch;
+    update control.batches set promoted_at = now(), written = counts where id = batch;
     delete from stage.orders where batch_id = batch;
     delete from stage.order_line_items where batch_id = batch;
     delete from stage.refunds where batch_id = batch;
@@ -792,5 +823,5 @@ begin
     delete from stage.deletions where batch_id = batch;
     delete from stage.customer_summaries where batch_id = batch;
     delete from stage.redactions where batch_id = batch;
-    return written;
+    return counts;
 end $$;
