@@ -62,7 +62,7 @@ class Sandbox:
             command("sandbox"),
             *(part for name, value in flags.items() for part in (f"--{name}", str(value))),
         ]
-        return Service("sandbox", argv, env, ready_url=f"{self.url}/healthz")
+        return Service("sandbox", argv, env, ready_url=f"{self.url}/healthz", stops_last=True)
 
 
 def plan_demo(

@@ -51,6 +51,7 @@ class Service:
     argv: Sequence[str]
     env: Mapping[str, str]
     ready_url: str
+    stops_last: bool = False  # others still talk to it while they end
     process: asyncio.subprocess.Process | None = None
     exit_code: int | None = None
     restarts: int = 0
@@ -81,7 +82,10 @@ class Supervisor:
             yield
         finally:
             self._stopping.set()
-            await asyncio.gather(*(_stop(service) for service in self.services))
+            for last in (False, True):
+                await asyncio.gather(
+                    *(_stop(service) for service in self.services if service.stops_last is last)
+                )
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _keep(self, service: Service) -> None:

@@ -1,0 +1,174 @@
+"""The client of ingress and status, against a small real server that answers as they do."""
+
+import asyncio
+import io
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+from rich.console import Console
+
+from backstock.api import Api, Progress
+from backstock.errors import CommandError
+from backstock.server import free_port
+from backstock.watch import watch
+
+KEY = "test-api-key-0123456789"
+
+
+def document(percent, status="backfilling", **more):
+    resource = {
+        "name": "orders",
+        "phase": "downloading",
+        "expected": 200,
+        "promoted": percent * 2,
+        "percent": percent,
+    }
+    return {
+        "brandId": "b",
+        "shop": "s",
+        "syncStatus": status,
+        "percent": percent,
+        "resources": [resource],
+    } | more
+
+
+def frame(doc):
+    return f"id: 1-1\ndata: {json.dumps(doc)}\n\n"
+
+
+@asynccontextmanager
+async def serving(answer):
+    """A server whose answers are a function: request line -> (status, content type, body)."""
+    requests = []
+
+    async def handle(reader, writer):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        line = head.partition("\r\n")[0].rpartition(" ")[0]
+        requests.append((line, head))
+        status, kind, body = answer(line)
+        writer.write(
+            f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n{body}".encode()
+        )
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with Api.open(url, url, KEY) as api:
+            yield api, requests
+
+
+async def collected(api):
+    return [(each.sync_status, each.percent) async for each in api.follow("b")]
+
+
+async def test_following_ends_when_the_brand_is_live():
+    """Documents come as they are sent; comments, the end event and what follows carry none."""
+    body = ": hb\n\n" + frame(document(10)) + frame(document(100, "live")) + "event: end\ndata: {}\n\n"
+    async with serving(lambda _: (200, "text/event-stream", body)) as (api, requests):
+        assert await collected(api) == [("backfilling", 10), ("live", 100)]
+    assert f"authorization: bearer {KEY}" in requests[0][1].lower()
+
+
+async def test_a_dropped_stream_is_opened_again(monkeypatch):
+    """A connection that breaks is no end of the sync."""
+    monkeypatch.setattr("backstock.api.POLL", 0.01)
+    bodies = iter([frame(document(10)), frame(document(20)), frame(document(100, "live"))])
+    async with serving(lambda _: (200, "text/event-stream", next(bodies))) as (api, _):
+        assert [percent for _, percent in await collected(api)] == [10, 20, 100]
+
+
+async def test_polling_takes_over_where_streams_are_cut_off(monkeypatch):
+    """Some proxies swallow streams; the status document still tells."""
+    monkeypatch.setattr("backstock.api.POLL", 0.01)
+    polled = iter([document(50), document(100, "live")])
+
+    def answer(line):
+        if line.endswith("/events"):
+            return 200, "text/event-stream", ""
+        return 200, "application/json", json.dumps(next(polled))
+
+    async with serving(answer) as (api, _):
+        assert await collected(api) == [("backfilling", 50), ("live", 100)]
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (404, "no brand 'b': connect it with `backstock connect"),
+        (401, "set BACKSTOCK_API_KEY"),
+        (503, "503 Postgres is away"),
+    ],
+)
+async def test_a_refusal_says_what_to_do(status, says):
+    """Unknown brand, wrong key, or the problem document's own words."""
+    problem = json.dumps({"title": "Not ready", "detail": "Postgres is away"})
+    async with serving(lambda _: (status, "application/problem+json", problem)) as (api, _):
+        with pytest.raises(CommandError, match=says):
+            await api.progress("b")
+
+
+async def test_a_service_that_is_not_there_is_named_with_its_setting():
+    """The line says where it was looked for and how to start it."""
+    url = f"http://127.0.0.1:{free_port()}"
+    async with Api.open(url, url, KEY) as api:
+        with pytest.raises(
+            CommandError, match=rf"ingress does not answer at {url} .*backstock up.*INGRESS_URL"
+        ):
+            await api.connections()
+
+
+async def test_the_dashboard_address_holds_the_brands_own_token():
+    """What is handed to a browser is the short-lived token, never the API key."""
+    async with serving(lambda _: (201, "application/json", '{"token":"a b","expiresAt":"x"}')) as (
+        api,
+        requests,
+    ):
+        assert await api.dashboard("b") == f"{api.status_url}/?brand=b&token=a+b"
+    assert requests[0][0] == "POST /api/sync/b/token"
+
+
+async def test_disconnecting_goes_by_the_brand():
+    """The connection that is still there is the one; removed ones of the same brand are history."""
+    gone = {"connectionId": 1, "brandId": "b", "shop": "s", "removedAt": "2026-01-01T00:00:00Z"}
+    here = {"connectionId": 2, "brandId": "b", "shop": "s"}
+
+    def answer(line):
+        return (
+            (204, "text/plain", "")
+            if line.startswith("DELETE")
+            else (200, "application/json", json.dumps([gone, here]))
+        )
+
+    async with serving(answer) as (api, requests):
+        assert (await api.disconnect("b")).connection_id == 2
+        with pytest.raises(CommandError, match="no brand 'other'"):
+            await api.disconnect("other")
+    assert "DELETE /api/connections/2" in [line for line, _ in requests]
+
+
+async def shown(documents, *, terminal):
+    async def feed():
+        for each in documents:
+            yield Progress(each["brandId"], each["syncStatus"], each["percent"], [], shop=each["shop"])
+
+    screen = io.StringIO()
+    last = await watch(Console(file=screen, force_terminal=terminal, width=100), feed())
+    return screen.getvalue(), last
+
+
+async def test_a_log_gets_a_line_per_step():
+    """Without a terminal: a line at each change of phase or 5 %, not one per document."""
+    text, last = await shown(
+        [document(p) for p in (10, 11, 12, 15)] + [document(100, "live")], terminal=False
+    )
+    assert text.splitlines() == ["b: backfilling, 10 %", "b: backfilling, 15 %", "b: live, 100 %"]
+    assert last.sync_status == "live"
+
+
+async def test_a_terminal_shows_the_newest_state():
+    """With a terminal the screen ends with the last document."""
+    text, _ = await shown([document(10), document(100, "live")], terminal=True)
+    assert "b: live, 100 %" in text
