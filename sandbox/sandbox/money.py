@@ -41,7 +41,7 @@ def scalar(minor: int, places: int) -> str:
 
 def convert(minor: int, rate: float, source: str, target: str) -> int:
     """Shop money in the buyer's currency."""
-    return round(minor * rate * 10 ** (decimals(target) - decimals(source)))
+    return int(round(minor * rate * 10.0 ** (decimals(target) - decimals(source))))  # noqa: RUF046  mypy
 
 
 def parse(text: str, places: int) -> int:
