@@ -45,12 +45,12 @@ class Faults:
             if setting is None or setting is False:
                 self.set.pop(name, None)
             else:
-                self.set[name] = {} if setting is True else dict(setting)
+                self.set[name] = {"rate": 1, **({} if setting is True else setting)}
 
     def strike(self, name: str) -> JSON | None:
         """The fault's settings if it strikes now; counts down `times`."""
         fault = self.set.get(name)
-        if fault is None or self.random() >= fault.get("rate", 1):
+        if fault is None or self.random() >= fault["rate"]:
             return None
         if "times" in fault:
             if fault["times"] <= 0:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,13 +112,27 @@ class Receiver:
         return [json.loads(body) for headers, body in self.got if headers["x-shopify-topic"] == topic]
 
 
+@pytest.fixture(scope="session")
+def sandbox_url():
+    """One server for all tests, in a thread of its own; each test has its own stores."""
+    sock = listen(Settings(bind="127.0.0.1:0"))
+    running = server(make_app(Settings(shop="", objects_per_second=0, webhook_retry_seconds=0.01, restore_rate=2000)))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [sock]})
+    thread.start()
+    yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+    running.should_exit = True
+    thread.join()
+    sock.close()
+
+
 @pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    settings = Settings(shop="", objects_per_second=0, webhook_retry_seconds=0.01, restore_rate=2000)
-    async with serving(make_app(settings)) as base, httpx.AsyncClient(timeout=20, trust_env=False) as http:
-        made = Sandbox(base, http)
+async def sandbox(sandbox_url) -> AsyncIterator[Sandbox]:
+    async with httpx.AsyncClient(timeout=20, trust_env=False) as http:
+        made = Sandbox(sandbox_url, http)
         await made.make(shop=SHOP, orders=150, seed=11)
         yield made
+        for store in (await http.get(f"{sandbox_url}/_sandbox/stores")).json()["stores"]:
+            await http.delete(f"{sandbox_url}/_sandbox/stores/{store['shop']}")
 
 
 @pytest.fixture
