@@ -23,7 +23,7 @@ BAD_TOKEN = "[API] Invalid API key or access token (unrecognized login or wrong 
 class Reset(Response):
     """Promises a body and hangs up: the client sees a broken connection."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000")]})
 
 

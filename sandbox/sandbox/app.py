@@ -1,12 +1,13 @@
 """The sandbox's one process: shops under /{shop}/, their files under /bulk-results/, the controls under
-/_sandbox/."""
+/_sandbox/.
+"""
 
 import asyncio
 import contextlib
 import logging
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -22,6 +23,7 @@ from sandbox.site import Site
 from sandbox.world import World
 
 SHUTDOWN_SECONDS = 2
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 def make_app(settings: Settings, world: World | None = None) -> Starlette:
@@ -33,6 +35,16 @@ def make_app(settings: Settings, world: World | None = None) -> Starlette:
             yield
         await world.close()
 
+    routes = [
+        Route("/healthz", _health(world)),
+        Route("/bulk-results/{name}", _result(world)),
+        Mount("/_sandbox", routes=control.routes(world)),
+        *shop_routes(world, settings),
+    ]
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={Exception: _broken})
+
+
+def shop_routes(world: World, settings: Settings) -> list[Route]:  # noqa: C901  three short handlers
     def site_of(request: Request) -> Site | None:
         return world.sites.get(request.path_params["shop"])
 
@@ -60,24 +72,28 @@ def make_app(settings: Settings, world: World | None = None) -> Starlette:
             return JSONResponse({"errors": "Not Found"}, 404)
         try:
             return JSONResponse(site.tokens.exchange(await _form(request), settings))
-        except oauth.Refused as refused:
+        except oauth.RefusedError as refused:
             return JSONResponse(refused.body, 400)
 
-    async def result(request: Request) -> Response:
-        return await downloads.download(world, request)
-
-    async def health(_request: Request) -> Response:
-        return JSONResponse({"status": "ok", "stores": sorted(world.sites)})
-
-    routes = [
-        Route("/healthz", health),
-        Route("/bulk-results/{name}", result),
-        Mount("/_sandbox", routes=control.routes(world)),
+    return [
         Route("/{shop}/admin/api/{version}/graphql.json", graphql, methods=["POST"]),
         Route("/{shop}/admin/oauth/authorize", authorize),
         Route("/{shop}/admin/oauth/access_token", token, methods=["POST"]),
     ]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={Exception: _broken})
+
+
+def _result(world: World) -> Handler:
+    async def result(request: Request) -> Response:
+        return await downloads.download(world, request)
+
+    return result
+
+
+def _health(world: World) -> Handler:
+    async def health(_request: Request) -> Response:
+        return JSONResponse({"status": "ok", "stores": sorted(world.sites)})
+
+    return health
 
 
 async def _broken(request: Request, error: Exception) -> Response:
@@ -129,17 +145,13 @@ def main() -> None:
     try:
         sock = listen(settings)
     except OSError as error:
-        print(
-            f"sandbox: cannot listen on {settings.bind}: {error.strerror}; choose another with --bind",
-            file=sys.stderr,
-        )
+        why = f"cannot listen on {settings.bind}: {error.strerror}"
+        print(f"sandbox: {why}; choose another address with --bind", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
     host, port = sock.getsockname()[:2]
     app = make_app(settings)
-    print(
-        f"sandbox: http://{host}:{port} {f'({settings.shop}, {settings.orders} orders)' if settings.shop else ''}",
-        flush=True,
-    )
+    what = f" ({settings.shop}, {settings.orders} orders)" if settings.shop else ""
+    print(f"sandbox: http://{host}:{port}{what}", flush=True)  # noqa: T201
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         server(app).run(sockets=[sock])
 

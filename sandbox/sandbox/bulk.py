@@ -82,7 +82,7 @@ class Bulk:
         except FieldError as error:
             denied = error.extensions["code"] == "ACCESS_DENIED"
             self._fail(operation, "ACCESS_DENIED" if denied else "INTERNAL_SERVER_ERROR")
-        except Stopped as stopped:
+        except StoppedError as stopped:
             await self._stop(operation, stopped.fault, path, base)
         self.site.webhooks.emit("BULK_OPERATIONS_FINISH", finished(operation, self.site.store.zone))
 
@@ -99,7 +99,7 @@ class Bulk:
         operation.completed_at = self.site.store.now()
         if operation.object_count:
             name = self.site.results.publish(path, self.site.store.shop)
-            operation.file_size = path.stat().st_size
+            operation.file_size = self.site.results.files[name].size
             operation.url = self.site.results.link(base, name, operation.id, expired=expired)
         self.site.log.count("bulk_completed")
 
@@ -107,9 +107,9 @@ class Bulk:
         if fault is None:
             await asyncio.sleep(CANCEL_DELAY)
             operation.status = "CANCELED"
-            path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)  # noqa: ASYNC240  a local file, gone in microseconds
             return
-        if fault.get("partial") and path.stat().st_size:
+        if fault.get("partial") and operation.object_count:
             name = self.site.results.publish(path, self.site.store.shop)
             operation.partial_url = self.site.results.link(base, name, operation.id)
         self._fail(operation, fault.get("error_code", "INTERNAL_SERVER_ERROR"))
@@ -125,7 +125,7 @@ class Bulk:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Canceled (no fault), or failed on purpose."""
 
     def __init__(self, fault: JSON | None) -> None:
@@ -155,7 +155,8 @@ class Writing:
             else:
                 await self._rows(file, request, context, grouped=grouped)
         if self.fail:
-            raise Stopped(self.fail)
+            self._show()
+            raise StoppedError(self.fail)
         await self._check(last=True)
         self._show()
 
@@ -193,9 +194,10 @@ class Writing:
             self._show()
             await self.bulk.canceling[self.operation.id].wait()
         if self.bulk.canceling[self.operation.id].is_set():
-            raise Stopped(None)
+            raise StoppedError(None)
         if self.fail and self.lines >= self.fail.get("after", 1 << 62):
-            raise Stopped(self.fail)
+            self._show()
+            raise StoppedError(self.fail)
 
     def _show(self) -> None:
         self.operation.object_count, self.operation.root_count = self.lines, self.roots

@@ -118,8 +118,8 @@ def _shape(operation: OperationDefinitionNode, fragments: _Fragments) -> list[st
         )
     elif nameless := _without_id(chains, fragments):
         found.append(
-            "The parent 'node' field for a nested connection must select the 'id' field without an alias and must be of "
-            f"'ID' return type. Connection fields without 'id': {', '.join(nameless)}."
+            "The parent 'node' field for a nested connection must select the 'id' field without an alias and "
+            f"must be of 'ID' return type. Connection fields without 'id': {', '.join(nameless)}."
         )
     return found
 

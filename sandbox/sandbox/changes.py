@@ -39,17 +39,17 @@ _PRODUCT_FIELDS = ("title", "description_html", "vendor", "product_type", "statu
 _VARIANT_FIELDS = ("sku", "barcode", "inventory_quantity", "taxable", "inventory_policy")
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """There is no such object in this store."""
 
 
-class Impossible(Exception):
+class ImpossibleError(Exception):
     """This cannot be done to that object."""
 
 
 def _found(of: dict[int, T], id_: int, kind: str) -> T:
     if id_ not in of:
-        raise Missing(f"no {kind} {id_}")
+        raise MissingError(f"no {kind} {id_}")
     return of[id_]
 
 
@@ -73,18 +73,6 @@ def _given(body: JSON, names: tuple[str, ...]) -> JSON:
 
 
 # --- orders
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-# ---------------------------------------------------------------------------------------------------------------
 def create_order(site: Site, body: JSON, draw: Draw) -> int:
     """A random order, or one of {"lines": [{"variant_id", "quantity"}], "customer_id", "paid": true, ...}."""
     store, now = site.store, site.store.now()
@@ -148,17 +136,17 @@ def update_order(site: Site, id_: int, body: JSON) -> int:
 def cancel_order(site: Site, id_: int, body: JSON) -> int:
     order = _found(site.store.orders, id_, "order")
     if order.cancelled_at is not None:
-        raise Impossible(f"order {id_} is cancelled already")
+        raise ImpossibleError(f"order {id_} is cancelled already")
     cancelled = sales.cancel(site.store, order, site.store.now(), str(body.get("reason", "CUSTOMER")).upper())
     _save_order(site, cancelled, "ORDERS_CANCELLED", "ORDERS_UPDATED", refund=True)
     return id_
 
 
 def refund_order(site: Site, id_: int, body: JSON) -> int:
-    """All of it, or {"lines": [{"line_item_id", "quantity"}], "shipping", "amount", "note", "restock_type"}."""
+    """All, or {"lines": [{"line_item_id", "quantity"}], "shipping", "amount", "note", "restock_type"}."""
     store, order = site.store, _found(site.store.orders, id_, "order")
     if order.received <= order.refunded:
-        raise Impossible(f"order {id_} has nothing left to refund")
+        raise ImpossibleError(f"order {id_} has nothing left to refund")
     wanted = {line.id: line.current_quantity for line in order.lines}
     if "lines" in body:
         wanted = {int(row["line_item_id"]): int(row.get("quantity", 1)) for row in body["lines"]}
@@ -192,7 +180,7 @@ def edit_order(site: Site, id_: int, body: JSON) -> int:
     else:
         line_id = int(body.get("line_item_id", order.lines[0].id))
         if line_id not in {line.id for line in order.lines}:
-            raise Missing(f"no line item {line_id} in order {id_}")
+            raise MissingError(f"no line item {line_id} in order {id_}")
         changed = sales.edit(order, line_id, int(body.get("quantity", 0)), store.now())
     _save_order(site, changed, "ORDERS_EDITED", "ORDERS_UPDATED")
     return id_
@@ -277,18 +265,6 @@ def _sell(site: Site, order: Order) -> None:
 
 
 # --- products
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-#
-# -------------------------------------------------------------------------------------------------------------
 def create_product(site: Site, body: JSON, draw: Draw) -> int:
     store, now = site.store, site.store.now()
     product = make_product(
@@ -326,7 +302,7 @@ def change_variants(site: Site, id_: int, body: JSON, draw: Draw) -> int:
     gone = {int(each) for each in body.get("remove", ())}
     kept = [each for each in product.variant_ids if each not in gone]
     if not kept:
-        raise Impossible("a product keeps at least one variant")
+        raise ImpossibleError("a product keeps at least one variant")
     now, names = store.now(), product.option_names
     for index in range(int(body.get("add", 0))):
         at = len(kept) + index
@@ -363,7 +339,6 @@ def _save_product(site: Site, product: Product, topic: str) -> None:
 
 
 # --- customers
-# ------------------------------------------------------------------------------------------------------------
 def create_customer(site: Site, body: JSON, draw: Draw) -> int:
     now = site.store.now()
     customer = replace(make_customer(site.store, draw, now, now), **_given(body, _CUSTOMER_FIELDS))
@@ -382,7 +357,7 @@ def update_customer(site: Site, id_: int, body: JSON) -> int:
 def delete_customer(site: Site, id_: int, _body: JSON) -> int:
     customer = _found(site.store.customers, id_, "customer")
     if customer.number_of_orders or any(order.customer_id == id_ for order in site.store.orders.values()):
-        raise Impossible(f"customer {id_} has orders and cannot be deleted")
+        raise ImpossibleError(f"customer {id_} has orders and cannot be deleted")
     _put(site, "customers", site.store.customers, id_, None)
     gid = f"gid://shopify/Customer/{id_}"
     site.webhooks.emit("CUSTOMERS_DELETE", {"id": id_, "tax_exemptions": [], "admin_graphql_api_id": gid})

@@ -49,7 +49,7 @@ def local(moment: int | None, zone: str) -> str | None:
 
 
 def parse(text: str, zone: str = "UTC") -> int:
-    """A moment in a search filter or a flag; a date alone is midnight in the shop's zone. Raises ValueError."""
+    """A moment in a search filter or a flag; a date alone is midnight in the shop's zone."""
     if not _MOMENT.fullmatch(text):
         raise ValueError(text)
     moment = datetime.fromisoformat(text)

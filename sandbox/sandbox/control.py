@@ -39,7 +39,7 @@ COMPLIANCE = (
 Answer = Callable[[Site, Request, JSON], Awaitable[Response]]
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     """Answered as HTTP 400 with the message."""
 
 
@@ -48,7 +48,7 @@ async def body_of(request: Request) -> JSON:
     try:
         return msgspec.json.decode(raw, type=dict[str, Any]) if raw else {}
     except msgspec.DecodeError as error:
-        raise Wrong(f"the body is not a JSON object: {error}") from None
+        raise WrongError(f"the body is not a JSON object: {error}") from None
 
 
 @contextlib.asynccontextmanager
@@ -96,14 +96,14 @@ def shown(site: Site) -> JSON:
 def make_store(world: World, wanted: JSON) -> Site:
     shop = wanted.get("shop")
     if not isinstance(shop, str) or not shop:
-        raise Wrong("'shop' is missing: give the store's myshopify domain")
+        raise WrongError("'shop' is missing: give the store's myshopify domain")
     if shop in world.sites:
-        raise Wrong(f"{shop} exists; DELETE it first")
+        raise WrongError(f"{shop} exists; DELETE it first")
     now = wanted.get("now")
     try:
         anchor = clock.parse(now) if now else None
     except ValueError:
-        raise Wrong(f"'now' is not a date: {now!r}") from None
+        raise WrongError(f"'now' is not a date: {now!r}") from None
     settings = replace(world.settings, **{name: wanted[name] for name in PACE if name in wanted})
     scopes = tuple(sorted(wanted.get("scopes") or ALL_SCOPES))
     site = world.open(
@@ -133,7 +133,7 @@ async def truth_totals(site: Site, _request: Request, _body: JSON) -> Response:
 async def truth_rows(site: Site, request: Request, _body: JSON) -> Response:
     rows = truth.TABLES.get(request.path_params["table"])
     if rows is None:
-        raise Wrong(f"no such table; there are {', '.join(truth.TABLES)}")
+        raise WrongError(f"no such table; there are {', '.join(truth.TABLES)}")
     view = site.store.snapshot()
 
     async def lines() -> AsyncIterator[bytes]:
@@ -152,7 +152,7 @@ async def patch_faults(site: Site, _request: Request, body: JSON) -> Response:
     try:
         site.faults.patch(body)
     except (ValueError, TypeError) as error:
-        raise Wrong(str(error)) from None
+        raise WrongError(str(error)) from None
     return JSONResponse(site.faults.set)
 
 
@@ -170,7 +170,7 @@ async def flush(site: Site, _request: Request, body: JSON) -> Response:
 async def load(site: Site, _request: Request, body: JSON) -> Response:
     files = body.get("bulk")
     if not isinstance(files, dict):
-        raise Wrong('give {"bulk": {"orders": "<jsonl text>"}}')
+        raise WrongError('give {"bulk": {"orders": "<jsonl text>"}}')
     site.bulk.loaded.update({root: text.encode() for root, text in files.items()})
     return JSONResponse({"loaded": sorted(site.bulk.loaded)})
 
@@ -183,12 +183,12 @@ def _change(change: Callable[..., int], *, drawn: bool = False, by_id: bool = Tr
         extra = [Draw((site.store.seed, site.store.version, body.get("seed")))] if drawn else []
         try:
             return JSONResponse({"id": change(site, *inputs, body, *extra)}, 200 if by_id else 201)
-        except changes.Missing as missing:
+        except changes.MissingError as missing:
             return JSONResponse({"error": str(missing)}, 404)
-        except changes.Impossible as impossible:
+        except changes.ImpossibleError as impossible:
             return JSONResponse({"error": str(impossible)}, 409)
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise Wrong(f"cannot do that: {error!r}") from None
+            raise WrongError(f"cannot do that: {error!r}") from None
 
     return answer
 
@@ -225,7 +225,7 @@ async def deliver(site: Site, _request: Request, body: JSON) -> Response:
         subscriptions[:1] if wanted in COMPLIANCE or target else []
     )
     if not found and not target:
-        raise Wrong(f"nobody is subscribed to {wanted}; give a 'uri'")
+        raise WrongError(f"nobody is subscribed to {wanted}; give a 'uri'")
     now = site.store.now()
     base = found[0] if found else Subscription(0, topic, "", "JSON", None, None, (), (), now, now, "2026-10")
     content = raw.encode() if isinstance(raw, str) else msgspec.json.encode(raw)
@@ -275,7 +275,7 @@ def routes(world: World) -> list[Route]:
                 return JSONResponse({"error": "no such store"}, 404)
             try:
                 return await answer(site, request, await body_of(request))
-            except (Wrong, FieldError) as wrong:
+            except (WrongError, FieldError) as wrong:
                 return JSONResponse({"error": str(wrong)}, 400)
 
         return handle
@@ -283,7 +283,7 @@ def routes(world: World) -> list[Route]:
     async def create(request: Request) -> Response:
         try:
             return JSONResponse(shown(make_store(world, await body_of(request))), 201)
-        except Wrong as wrong:
+        except WrongError as wrong:
             return JSONResponse({"error": str(wrong)}, 400)
 
     async def list_all(_request: Request) -> Response:

@@ -25,7 +25,7 @@ _DOCUMENTATION = "https://shopify.dev/api/usage/rate-limits"
 
 
 class Plan(Struct):
-    """The cost of one field: `own` if it is there, children below it, `size` objects asked of a connection."""
+    """The cost of one field: `own` if it is there, `children` below it, `size` asked of a connection."""
 
     key: str
     own: int
@@ -151,9 +151,11 @@ def throttled(requested: int, bucket: Bucket) -> JSON:
 
 def too_expensive(requested: int, bucket: Bucket) -> JSON:
     message = (
-        f"Query cost is {requested}, which exceeds the single query max cost limit ({SINGLE_QUERY_LIMIT}).\n\n"
+        f"Query cost is {requested}, which exceeds the single query max cost limit "
+        f"({SINGLE_QUERY_LIMIT}).\n\n"
         "See https://shopify.dev/concepts/about-apis/rate-limits for more information on how the\n"
-        "cost of a query is calculated.\n\nTo query larger amounts of data with fewer limits, bulk operations should be used.\n"
+        "cost of a query is calculated.\n\n"
+        "To query larger amounts of data with fewer limits, bulk operations should be used.\n"
     )
     extensions = {
         "code": "MAX_COST_EXCEEDED",

@@ -51,7 +51,7 @@ def _find(results: Results, request: Request) -> Result | None:
 
 
 def _span(header: str | None, size: int) -> tuple[int, int] | None:
-    """First byte and the one after the last; the whole file for a header that means nothing; None for none of it."""
+    """First byte and the one after the last; all of it for a senseless header; None beyond the end."""
     match = _RANGE.fullmatch(header.strip()) if header else None
     if match is None or match.groups() == ("", ""):
         return 0, size

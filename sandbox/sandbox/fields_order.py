@@ -1,5 +1,6 @@
 """How orders, their lines, refunds and payments are read (field meanings: Shopify's Admin schema and
-captures)."""
+captures).
+"""
 
 from typing import Any
 

@@ -1,5 +1,6 @@
 """Which fields each kind of object can be searched by (Shopify's argument docs), and how a value is
-compared."""
+compared.
+"""
 
 import operator
 from collections.abc import Callable

@@ -112,7 +112,7 @@ def _tally(store: Store) -> None:
     for id_, orders in by_customer.items():
         number, spent, last = tally_of(orders)
         customer = store.customers[id_]
-        touched = max(customer.updated_at, max(order.updated_at for order in orders))
+        touched = max([customer.updated_at, *[order.updated_at for order in orders]])
         store.customers[id_] = replace(
             customer, number_of_orders=number, amount_spent=spent, last_order_id=last, updated_at=touched
         )

@@ -27,7 +27,7 @@ OFFLINE = "urn:shopify:params:oauth:token-type:offline-access-token"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Answered as HTTP 400 with {"error", "error_description"}."""
 
     def __init__(self, error: str, description: str) -> None:
@@ -88,7 +88,7 @@ class Tokens:
     def exchange(self, form: dict[str, str], settings: "Settings") -> JSON:
         """The token endpoint."""
         if form.get("client_id") != settings.client_id or form.get("client_secret") != settings.client_secret:
-            raise Refused("invalid_client", "Client authentication failed")
+            raise RefusedError("invalid_client", "Client authentication failed")
         match form.get("grant_type") or "authorization_code":
             case "authorization_code":
                 return self._by_code(form, settings)
@@ -98,18 +98,18 @@ class Tokens:
                 return self._by_credentials()
             case grant if grant == EXCHANGE:
                 return self._by_token(form, settings)
-        raise Refused("unsupported_grant_type", "The authorization grant type is not supported")
+        raise RefusedError("unsupported_grant_type", "The authorization grant type is not supported")
 
     def _by_code(self, form: dict[str, str], settings: "Settings") -> JSON:
         code = self.codes.pop(form.get("code", ""), None)
         if code is None or code.expires < time.time():
-            raise Refused("invalid_request", "The authorization code was not found or was already used")
+            raise RefusedError("invalid_request", "The authorization code was not found or was already used")
         return self._issue(code.scopes, settings, expiring=_yes(form.get("expiring")))
 
     def _by_refresh(self, token: str, settings: "Settings") -> JSON:
         known = self.refreshes.get(token)
         if known is None or known.expires < time.time():
-            raise Refused("invalid_grant", "The refresh token is invalid or has expired")
+            raise RefusedError("invalid_grant", "The refresh token is invalid or has expired")
         answer = self._issue(known.scopes, settings, expiring=True)
         self.grants[answer["access_token"]].replaces = token
         return answer
@@ -122,12 +122,12 @@ class Tokens:
     def _by_token(self, form: dict[str, str], settings: "Settings") -> JSON:
         """A lasting token for an expiring one; the old one is dead then."""
         if form.get("subject_token_type") != OFFLINE:
-            raise Refused(
+            raise RefusedError(
                 "invalid_subject_token", "The subject token is invalid or of a type that is not supported"
             )
         grant = self.grants.pop(form.get("subject_token", ""), None)
         if grant is None:
-            raise Refused("invalid_subject_token", "The subject token is invalid or has expired")
+            raise RefusedError("invalid_subject_token", "The subject token is invalid or has expired")
         return self._issue(grant.scopes, settings, expiring=_yes(form.get("expiring")))
 
     def _issue(self, scopes: tuple[str, ...], settings: "Settings", *, expiring: bool) -> JSON:
@@ -182,8 +182,12 @@ def consent_page(store: "Store", query: dict[str, str]) -> str:
     )
     scopes = "".join(f"<li>{escape(scope)}</li>" for scope in query.get("scope", "").split(",") if scope)
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>Install app on {escape(store.name)}</title>"
-        "<style>body{font:16px system-ui;max-width:32rem;margin:4rem auto;padding:0 1rem}button{font:inherit;padding:.6rem 1.4rem}</style>"
-        f"<h1>Install app</h1><p>An app asks for access to <b>{escape(store.shop)}</b> (a sandbox store):</p><ul>{scopes}</ul>"
-        f'<form method="get">{fields}<input type="hidden" name="approved" value="1"><button>Install</button></form>'
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        f"<title>Install app on {escape(store.name)}</title>"
+        "<style>body{font:16px system-ui;max-width:32rem;margin:4rem auto;padding:0 1rem}"
+        "button{font:inherit;padding:.6rem 1.4rem}</style>"
+        f"<h1>Install app</h1><p>An app asks for access to <b>{escape(store.shop)}</b> "
+        f"(a sandbox store):</p><ul>{scopes}</ul>"
+        f'<form method="get">{fields}<input type="hidden" name="approved" value="1">'
+        "<button>Install</button></form>"
     )

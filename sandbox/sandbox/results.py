@@ -1,5 +1,6 @@
 """Finished bulk files and the signed links to them: no token is needed, the signature and `Expires` are
-all there is."""
+all there is.
+"""
 
 import hashlib
 import hmac
@@ -41,8 +42,9 @@ class Results:
             safe="",
         )
         return (
-            f"{base}/bulk-results/{name}?GoogleAccessId={quote(ACCESS_ID, safe='')}&Expires={expires}"
-            f"&Signature={quote(self.sign(name, expires), safe='')}&response-content-disposition={disposition}"
+            f"{base}/bulk-results/{name}"
+            f"?GoogleAccessId={quote(ACCESS_ID, safe='')}&Expires={expires}"
+            f"&Signature={quote(self.sign(name, expires), safe='')}&response-content-disposition={disposition}"  # noqa: E501
             "&response-content-type=application%2Fjsonl"
         )
 

@@ -1,5 +1,6 @@
 """The doors of the Admin API: what each field of QueryRoot answers. `select` is how every list is searched
-and sorted."""
+and sorted.
+"""
 
 import time
 from collections.abc import Callable, Iterable

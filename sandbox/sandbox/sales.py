@@ -258,7 +258,7 @@ def _live(store: Store, draw: Draw, order: Order, end: int) -> Order:
 
 
 def edit(order: Order, line_id: int, quantity: int, at: int) -> Order:
-    """Staff removed items before sending them: quantity stays, currentQuantity falls, nothing is refunded yet."""
+    """Staff removed items before sending: quantity stays, currentQuantity falls, nothing is refunded yet."""
     lines = tuple(
         [
             replace(line, current_quantity=min(line.current_quantity, quantity))

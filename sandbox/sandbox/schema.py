@@ -45,7 +45,10 @@ _REFUSALS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         r"Field '(\w+)' of type '(.+?)' must have a selection",
-        "Field must have selections (field '{0}' returns {1} but has no selections. Did you mean '{0} {{ ... }}'?)",
+        (
+            "Field must have selections (field '{0}' returns {1} but has no selections. "
+            "Did you mean '{0} {{ ... }}'?)"
+        ),
         "selectionMismatch",
         ("nodeName", "typeName"),
     ),

@@ -96,7 +96,8 @@ def _checked(parser: _Parser, found: Settings) -> Settings:
         or found.live_orders_per_minute < 0
     ):
         parser.error(
-            "--orders, --objects-per-second and --live-orders-per-minute must not be negative, --max-operations at least 1"
+            "--orders, --objects-per-second and --live-orders-per-minute must not be negative, "
+            "--max-operations at least 1"
         )
     if found.bucket <= 0 or found.restore_rate <= 0:
         parser.error("--bucket and --restore-rate must be above 0")

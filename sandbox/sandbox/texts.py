@@ -53,7 +53,7 @@ LAST = (
     "Van der Berg",
     "Williams",
     "Xu",
-    "Yılmaz",
+    "Yilmaz",
     "Žižek",
 )
 THINGS = (

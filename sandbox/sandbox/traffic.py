@@ -98,7 +98,7 @@ def act(site: "Site", draw: Draw) -> str:
     name = draw.pick(_WHEEL)
     try:
         ACTIONS[name][1](site, draw)
-    except (changes.Impossible, changes.Missing, IndexError):
+    except (changes.ImpossibleError, changes.MissingError, IndexError):
         name = "create_order"
         ACTIONS[name][1](site, draw)
     return name

@@ -11,12 +11,13 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
-from sandbox.app import listen, make_app, server
-from sandbox.settings import Settings
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from sandbox.app import listen, make_app, server
+from sandbox.settings import Settings
 
 SHOP = "test-store.myshopify.com"
 TOKEN = "shpat_test"
@@ -25,7 +26,7 @@ DONE = {"COMPLETED", "FAILED", "CANCELED", "EXPIRED"}
 RUN = """mutation($q: String!, $g: Boolean!) { bulkOperationRunQuery(query: $q, groupObjects: $g) {
     bulkOperation { id status query } userErrors { field message code } } }"""
 POLL = """query($id: ID!) { bulkOperation(id: $id) { id status errorCode objectCount rootObjectCount fileSize url
-    partialDataUrl createdAt completedAt query } }"""
+    partialDataUrl createdAt completedAt query } }"""  # noqa: E501
 SUBSCRIBE = """mutation($t: WebhookSubscriptionTopic!, $s: WebhookSubscriptionInput!) {
     webhookSubscriptionCreate(topic: $t, webhookSubscription: $s) {
         webhookSubscription { id topic uri } userErrors { field message } } }"""
@@ -37,7 +38,7 @@ async def serving(app: Starlette) -> AsyncIterator[str]:
     running: uvicorn.Server = server(app)
     running.config.load()
     task = asyncio.create_task(running.serve(sockets=[sock]))
-    while not running.started:
+    while not running.started:  # noqa: ASYNC110  uvicorn offers no event
         await asyncio.sleep(0.005)
     try:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
@@ -116,7 +117,9 @@ class Receiver:
 def sandbox_url():
     """One server for all tests, in a thread of its own; each test has its own stores."""
     sock = listen(Settings(bind="127.0.0.1:0"))
-    running = server(make_app(Settings(shop="", objects_per_second=0, webhook_retry_seconds=0.01, restore_rate=2000)))
+    running = server(
+        make_app(Settings(shop="", objects_per_second=0, webhook_retry_seconds=0.01, restore_rate=2000))
+    )
     thread = threading.Thread(target=running.run, kwargs={"sockets": [sock]})
     thread.start()
     yield f"http://127.0.0.1:{sock.getsockname()[1]}"

@@ -6,7 +6,7 @@ import pytest
 
 ORDERS = """# marker 7
 { orders { edges { node { __typename id name url: sourceName totalPriceSet { shopMoney { amount currencyCode } }
-    lineItems { edges { node { __typename id title quantity product { id } } } } } } } }"""
+    lineItems { edges { node { __typename id title quantity product { id } } } } } } } }"""  # noqa: E501
 IDS = "{ orders { edges { node { id } } } }"
 
 
@@ -27,7 +27,9 @@ async def test_refused_queries_get_the_captured_messages(sandbox, material):
             if name == "connectionWithinList":  # its fulfillment events are not served; see the next test
                 continue
             wanted = case["response"]["data"]["bulkOperationRunQuery"]
-            assert (await sandbox.ask(case["query"], case["variables"]))["data"]["bulkOperationRunQuery"] == wanted, name
+            assert (await sandbox.ask(case["query"], case["variables"]))["data"][
+                "bulkOperationRunQuery"
+            ] == wanted, name
 
 
 async def test_a_connection_inside_a_list_is_refused(sandbox):
@@ -46,9 +48,9 @@ async def test_a_bulk_file_is_the_truth_with_its_counters(sandbox):
     lines = {number(row["id"]): row for row in found if "__parentId" in row}
     truth, line_truth = await sandbox.truth("orders"), await sandbox.truth("order_line_items")
     assert orders.keys() == truth.keys()
-    assert {id_: (row["title"], row["quantity"], number(row["__parentId"])) for id_, row in lines.items()} == {
-        id_: (row["title"], row["quantity"], row["order_id"]) for id_, row in line_truth.items()
-    }
+    assert {
+        id_: (row["title"], row["quantity"], number(row["__parentId"])) for id_, row in lines.items()
+    } == {id_: (row["title"], row["quantity"], row["order_id"]) for id_, row in line_truth.items()}
     assert operation["objectCount"] == str(len(found))
     assert operation["rootObjectCount"] == str(len(truth))
     assert operation["fileSize"] == str(len(content))
@@ -93,7 +95,7 @@ async def test_the_sixth_operation_is_told_of_the_five(sandbox):
         "field": None, "code": "OPERATION_IN_PROGRESS",
         "message": f"A bulk query operation for this app and shop is already in progress: {', '.join(ids)}.",
     }]  # fmt: skip
-    cancel = "mutation($id: ID!) { bulkOperationCancel(id: $id) { bulkOperation { status } userErrors { field message } } }"
+    cancel = "mutation($id: ID!) { bulkOperationCancel(id: $id) { bulkOperation { status } userErrors { field message } } }"  # noqa: E501
     answer = (await sandbox.data(cancel, {"id": ids[0]}))["bulkOperationCancel"]
     assert answer == {"bulkOperation": {"status": "CANCELING"}, "userErrors": []}
     ended = await sandbox.finish(ids[0])
@@ -106,7 +108,9 @@ async def test_the_sixth_operation_is_told_of_the_five(sandbox):
 
 async def test_nothing_found_means_no_file(sandbox):
     """Zero rows: completed, counted, and no link."""
-    operation, _ = await sandbox.bulk("{ orders(query: \"updated_at:>='2099-01-01T00:00:00Z'\") { edges { node { id } } } }")
+    operation, _ = await sandbox.bulk(
+        "{ orders(query: \"updated_at:>='2099-01-01T00:00:00Z'\") { edges { node { id } } } }"
+    )
     assert (operation["status"], operation["url"], operation["objectCount"]) == ("COMPLETED", None, "0")
 
 
@@ -125,7 +129,11 @@ async def test_a_failed_operation_may_leave_a_part(sandbox):
     """FAILED with its error code, no url, and a partialDataUrl with what was written."""
     await sandbox.control("PATCH", "/faults", bulk_fail={"times": 1, "partial": True})
     operation = await sandbox.finish((await sandbox.start(IDS))["bulkOperation"]["id"])
-    assert (operation["status"], operation["errorCode"], operation["url"]) == ("FAILED", "INTERNAL_SERVER_ERROR", None)
+    assert (operation["status"], operation["errorCode"], operation["url"]) == (
+        "FAILED",
+        "INTERNAL_SERVER_ERROR",
+        None,
+    )
     assert rows((await sandbox.http.get(operation["partialDataUrl"])).content)
 
 

@@ -6,13 +6,21 @@ CLIENT = {"client_id": "sandbox-client-id", "client_secret": "sandbox-client-sec
 
 
 async def code_for(sandbox, **extra):
-    query = {"client_id": CLIENT["client_id"], "redirect_uri": "http://127.0.0.1:1/back", "state": "nonce", "scope": "read_orders,read_products"}
-    answer = await sandbox.http.get(f"{sandbox.base}/{sandbox.shop}/admin/oauth/authorize", params={**query, **extra})
-    return answer
+    query = {
+        "client_id": CLIENT["client_id"],
+        "redirect_uri": "http://127.0.0.1:1/back",
+        "state": "nonce",
+        "scope": "read_orders,read_products",
+    }
+    return await sandbox.http.get(
+        f"{sandbox.base}/{sandbox.shop}/admin/oauth/authorize", params={**query, **extra}
+    )
 
 
 async def token(sandbox, **form):
-    answer = await sandbox.http.post(f"{sandbox.base}/{sandbox.shop}/admin/oauth/access_token", json={**CLIENT, **form})
+    answer = await sandbox.http.post(
+        f"{sandbox.base}/{sandbox.shop}/admin/oauth/access_token", json={**CLIENT, **form}
+    )
     return answer.status_code, answer.json()
 
 
@@ -30,7 +38,7 @@ def test_the_redirect_is_signed_as_documented():
 
 
 async def test_consent_leads_to_a_code_that_works_once(sandbox):
-    """The page asks; the redirect carries code, hmac, host, shop, state and timestamp; the code is good for one token."""
+    """The page asks; the redirect carries code, hmac, host, shop, state and timestamp; the code is good for one token."""  # noqa: E501
     page = await code_for(sandbox)
     assert page.status_code == 200
     assert "Install" in page.text
@@ -39,7 +47,11 @@ async def test_consent_leads_to_a_code_that_works_once(sandbox):
     assert pairs.keys() == {"code", "hmac", "host", "shop", "state", "timestamp"}
     assert pairs["hmac"] == sign_query(pairs, CLIENT["client_secret"])
     status, granted = await token(sandbox, code=pairs["code"])
-    assert (status, granted.keys(), granted["scope"]) == (200, {"access_token", "scope"}, "read_orders,read_products")
+    assert (status, granted.keys(), granted["scope"]) == (
+        200,
+        {"access_token", "scope"},
+        "read_orders,read_products",
+    )
     assert await works(sandbox, granted["access_token"])
     status, refused = await token(sandbox, code=pairs["code"])
     assert (status, refused["error"]) == (400, "invalid_request")

@@ -3,9 +3,16 @@ import json
 
 import pytest
 from graphql import (
-    build_client_schema, is_enum_type, is_input_object_type, is_interface_type, is_object_type, is_union_type,
-    parse, validate,
+    build_client_schema,
+    is_enum_type,
+    is_input_object_type,
+    is_interface_type,
+    is_object_type,
+    is_union_type,
+    parse,
+    validate,
 )  # fmt: skip
+
 from sandbox.schema import schema
 from sandbox.tables import TABLES
 
@@ -34,7 +41,10 @@ def test_every_type_field_argument_and_enum_value_is_the_real_schemas(material):
             assert {x.name for x in ours.interfaces} <= {x.name for x in theirs.interfaces}
             for field, mine in ours.fields.items():
                 other = theirs.fields[field]
-                assert (str(mine.type), mine.deprecation_reason) == (str(other.type), other.deprecation_reason)
+                assert (str(mine.type), mine.deprecation_reason) == (
+                    str(other.type),
+                    other.deprecation_reason,
+                )
                 assert {a: (str(x.type), x.default_value) for a, x in mine.args.items()} == {
                     a: (str(x.type), x.default_value) for a, x in other.args.items()
                 }

@@ -5,10 +5,21 @@ import json
 
 import pytest
 
-TOPICS = (
-    "ORDERS_CREATE ORDERS_UPDATED ORDERS_CANCELLED ORDERS_DELETE REFUNDS_CREATE CUSTOMERS_CREATE CUSTOMERS_UPDATE "
-    "CUSTOMERS_DELETE CUSTOMERS_PURCHASING_SUMMARY PRODUCTS_CREATE PRODUCTS_UPDATE PRODUCTS_DELETE BULK_OPERATIONS_FINISH"
-).split()
+TOPICS = [
+    "ORDERS_CREATE",
+    "ORDERS_UPDATED",
+    "ORDERS_CANCELLED",
+    "ORDERS_DELETE",
+    "REFUNDS_CREATE",
+    "CUSTOMERS_CREATE",
+    "CUSTOMERS_UPDATE",
+    "CUSTOMERS_DELETE",
+    "CUSTOMERS_PURCHASING_SUMMARY",
+    "PRODUCTS_CREATE",
+    "PRODUCTS_UPDATE",
+    "PRODUCTS_DELETE",
+    "BULK_OPERATIONS_FINISH",
+]
 TAKEN = "Address for this topic has already been taken"
 
 
@@ -39,9 +50,13 @@ async def test_subscriptions_are_unique_listed_changed_and_deleted(sandbox, rece
     changed = await sandbox.data(update, {"i": made["id"], "s": {"uri": receiver.uri + "?2"}})
     assert changed["webhookSubscriptionUpdate"]["webhookSubscription"]["uri"].endswith("?2")
     listing = "{ webhookSubscriptions(first: 5) { nodes { id topic } } webhookSubscriptionsCount { count } }"
-    assert (await sandbox.data(listing))["webhookSubscriptions"]["nodes"] == [{"id": made["id"], "topic": "ORDERS_CREATE"}]
+    assert (await sandbox.data(listing))["webhookSubscriptions"]["nodes"] == [
+        {"id": made["id"], "topic": "ORDERS_CREATE"}
+    ]
     delete = "mutation($i: ID!) { webhookSubscriptionDelete(id: $i) { deletedWebhookSubscriptionId } }"
-    assert (await sandbox.data(delete, {"i": made["id"]}))["webhookSubscriptionDelete"]["deletedWebhookSubscriptionId"]
+    assert (await sandbox.data(delete, {"i": made["id"]}))["webhookSubscriptionDelete"][
+        "deletedWebhookSubscriptionId"
+    ]
     assert (await sandbox.data(listing))["webhookSubscriptionsCount"]["count"] == 0
 
 
@@ -73,7 +88,11 @@ async def test_bodies_have_the_keys_of_shopifys_samples(sandbox, receiver, mater
     for file in sorted((material / "samples/webhooks").glob("*.json")):
         bodies, sample = receiver.of(file.stem.replace("__", "/")), json.loads(file.read_text())
         for body in bodies:
-            keys = body.keys() | {"default_address"} if file.stem.startswith("customers__") and "first_name" in body else body.keys()
+            keys = (
+                body.keys() | {"default_address"}
+                if file.stem.startswith("customers__") and "first_name" in body
+                else body.keys()
+            )
             assert keys == sample.keys(), file.stem
             for nested in ("line_items", "variants", "refund_line_items", "shipping_lines"):
                 if body.get(nested) and sample.get(nested):
@@ -110,21 +129,31 @@ async def test_the_last_webhook_of_each_order_is_the_truth(sandbox, receiver):
         back = sum(float(paid["amount"]) for each in row["refunds"] for paid in each["transactions"])
         assert f"{back:.2f}" == held["total_refunded"]
         for line in row["line_items"]:
-            assert (line["quantity"], line["current_quantity"]) == (lines[line["id"]]["quantity"], lines[line["id"]]["current_quantity"])
+            assert (line["quantity"], line["current_quantity"]) == (
+                lines[line["id"]]["quantity"],
+                lines[line["id"]]["current_quantity"],
+            )
 
 
 async def test_a_customers_totals_follow_its_orders(sandbox, receiver):
     """A paid order raises numberOfOrders and amountSpent, announced by customers/purchasing_summary."""
     await sandbox.subscribe("CUSTOMERS_PURCHASING_SUMMARY", receiver.uri)
     customer = next(row for row in (await sandbox.truth("customers")).values() if row["number_of_orders"])
-    order = (await sandbox.control("POST", "/orders", customer_id=customer["id"], lines=[{"quantity": 1}], test=False))["id"]
+    order = (
+        await sandbox.control(
+            "POST", "/orders", customer_id=customer["id"], lines=[{"quantity": 1}], test=False
+        )
+    )["id"]
     await flush(sandbox)
     paid = (await sandbox.truth("orders"))[order]["total_price"]
     now = (await sandbox.truth("customers"))[customer["id"]]
     assert now["number_of_orders"] == customer["number_of_orders"] + 1
     assert float(now["amount_spent"]) == pytest.approx(float(customer["amount_spent"]) + float(paid))
     [body] = receiver.of("customers/purchasing_summary")
-    assert (body["numberOfOrders"], body["amountSpent"]["amount"]) == (now["number_of_orders"], now["amount_spent"])
+    assert (body["numberOfOrders"], body["amountSpent"]["amount"]) == (
+        now["number_of_orders"],
+        now["amount_spent"],
+    )
 
 
 async def test_a_failed_delivery_is_repeated_unchanged(sandbox, receiver):
@@ -165,7 +194,9 @@ async def test_any_body_can_be_delivered(sandbox, receiver):
     await sandbox.subscribe("ORDERS_CREATE", receiver.uri)
     receiver.answers = [401]
     body = '{ "shop_id" : 1 }'
-    answer = await sandbox.control("POST", "/deliver", topic="shop/redact", body=body, headers={"X-Shopify-Hmac-Sha256": "no"})
+    answer = await sandbox.control(
+        "POST", "/deliver", topic="shop/redact", body=body, headers={"X-Shopify-Hmac-Sha256": "no"}
+    )
     assert answer["status"] == 401
     assert receiver.got[0][1] == body.encode()
     assert receiver.got[0][0]["x-shopify-hmac-sha256"] == "no"
@@ -185,4 +216,8 @@ async def test_a_finished_operation_is_announced(sandbox, receiver):
     operation, _ = await sandbox.bulk("{ orders { edges { node { id } } } }")
     await flush(sandbox)
     [body] = receiver.of("bulk_operations/finish")
-    assert (body["admin_graphql_api_id"], body["status"], body["error_code"]) == (operation["id"], "completed", None)
+    assert (body["admin_graphql_api_id"], body["status"], body["error_code"]) == (
+        operation["id"],
+        "completed",
+        None,
+    )
