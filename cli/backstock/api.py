@@ -24,6 +24,7 @@ SILENCE = 40.0  # seconds without even a heartbeat (one each 15 s) before a stre
 POLL = 1.0  # seconds between two reads where streaming does not work
 STREAM_TRIES = 3  # dropped streams in a row before polling takes over
 LIVE = "live"
+ATTENTION = "attention"  # goes no further by itself
 CONNECTIONS_READ = 500  # the most that one answer holds
 
 
@@ -138,6 +139,8 @@ class Api:
         url = f"{self.status_url}/api/sync/{quote(brand)}/events"
         timeout = httpx.Timeout(ANSWERS_WITHIN, read=SILENCE)
         async with self.http.stream("GET", url, timeout=timeout) as answer:
+            if answer.is_server_error:  # passes, or polling will tell
+                answer.raise_for_status()
             if answer.is_error:
                 await answer.aread()
                 _raise_for(answer, brand)

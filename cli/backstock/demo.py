@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import httpx
 
-from backstock.api import LIVE, Api, Progress
+from backstock.api import ATTENTION, LIVE, Api, Progress
 from backstock.errors import CommandError
 from backstock.proof import Row, as_table, compare
 from backstock.server import HOST, free_port
@@ -36,7 +36,7 @@ TOKEN = "shpat_sandbox_demo"  # noqa: S105 - opens a store that exists in this p
 SEED = 7
 LIVE_ORDERS_PER_MINUTE = 60
 LOOK_EVERY = 0.1  # seconds between two looks for the first orders
-SETTLES_WITHIN = 60.0  # seconds for the last webhooks to be promoted after the traffic has stopped
+SETTLES_WITHIN = 30.0  # seconds for the last webhooks to be promoted after the traffic has stopped
 NOT_OURS = ("DATABASE_", "REDIS_", "SHOPIFY_", "INGRESS_", "STATUS_", "BACKSTOCK_", "HEALTH_", "RECENT_")
 
 
@@ -100,11 +100,11 @@ async def demonstrate(plan: Plan, sandbox: Sandbox, console: Console, *, limit: 
         try:
             async with asyncio.timeout(limit):
                 await _until_live(api, plan, console, last)
-                rows = await _settled_comparison(plan, sandbox)
         except TimeoutError:
             raise CommandError(
                 f"the demo took longer than {limit:.0f} s: {last}; logs: {plan.home.logs}"
             ) from None
+    rows = await _settled_comparison(plan, sandbox)
     console.print(as_table(rows))
     return all(row.equal for row in rows)
 
@@ -125,15 +125,21 @@ class Latest:
         return f"last seen: {line(self.document)}" if self.document else "no progress document came"
 
     async def remembering(self, documents: AsyncIterator[Progress]) -> AsyncIterator[Progress]:
+        """Passes them on; a sync that needs somebody's attention would only wait for the limit."""
         async for self.document in documents:
             yield self.document
+            if self.document.sync_status == ATTENTION:
+                raise CommandError(f"the sync is stuck: {line(self.document)}")
 
 
 async def _until_live(api: Api, plan: Plan, console: Console, latest: Latest) -> None:
     started = time.monotonic()
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_tell_first_orders(plan.env["DATABASE_URL"], console, started))
+    first_orders = asyncio.create_task(_tell_first_orders(plan.env["DATABASE_URL"], console, started))
+    try:
         document = await watch(console, latest.remembering(api.follow(BRAND)))
+        await first_orders
+    finally:
+        first_orders.cancel()
     if document is None or document.sync_status != LIVE:
         raise CommandError(f"the stream of progress ended before the brand was live: {latest}")
     console.print(f"Live after {time.monotonic() - started:.1f} s.")
@@ -156,8 +162,7 @@ async def _tell_first_orders(database_url: str, console: Console, started: float
 async def _settled_comparison(plan: Plan, sandbox: Sandbox) -> list[Row]:
     """Orders kept coming in until now. They stop, their webhooks arrive, then the two sides are read."""
     async with httpx.AsyncClient(timeout=SETTLES_WITHIN) as client:
-        stopped = await client.post(f"{sandbox.control}/traffic", json={"ordersPerMinute": 0})
-        stopped.raise_for_status()
+        (await client.patch(sandbox.control, json={"live_orders_per_minute": 0})).raise_for_status()
         (await client.post(f"{sandbox.control}/webhooks/flush")).raise_for_status()
     deadline = time.monotonic() + SETTLES_WITHIN
     while True:
