@@ -91,7 +91,7 @@ def template_database(postgres_server: EmbeddedPostgres) -> str:
 def database_url(postgres_server: EmbeddedPostgres, template_database: str) -> Iterator[str]:
     """A migrated database that only this test sees."""
     name = f"test_{next(_numbers)}"
-    _sql(postgres_server, f'create database "{name}" template "{template_database}"')
+    _sql(postgres_server, f'create database "{name}" template "{template_database}" strategy file_copy')
     yield postgres_server.url(name)
     _sql(postgres_server, f'drop database "{name}" with (force)')
 
