@@ -4,6 +4,7 @@ postgres_server, redis_server   one of each per pytest process (so `-n 2` shares
 database_url, redis_url         a migrated database of the test's own; an empty Redis
 sandbox_server                  the base URL of one sandbox per pytest process; a test makes its own shop
 services                        starts service processes as production does: by their console commands
+server_folder                   a folder that a test's own servers can use, also as root
 until                           waits for a condition, with a bound
 """
 
@@ -128,6 +129,13 @@ def services(database_url: str, redis_url: str, sandbox_server: str, tmp_path: P
     started = Services(database_url, redis_url, sandbox_server, tmp_path)
     yield started
     started.end()
+
+
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    """An empty folder for a server that the test starts itself."""
+    with _temporary_folder() as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import asyncpg
@@ -26,23 +25,15 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def folder():
-    """A folder that the servers' account can enter; as root, pytest's own is closed to it."""
-    with tempfile.TemporaryDirectory(prefix="backstock-test-") as name:
-        Path(name).chmod(0o711)
-        yield Path(name)
-
-
-@pytest.fixture
-def postgres(folder):
-    server = EmbeddedPostgres(folder / "postgres", durable=False).start()
+def postgres(server_folder):
+    server = EmbeddedPostgres(server_folder / "postgres", durable=False).start()
     yield server
     server.stop()
 
 
 @pytest.fixture
-def embedded_redis(folder):
-    server = EmbeddedRedis(folder / "redis").start()
+def embedded_redis(server_folder):
+    server = EmbeddedRedis(server_folder / "redis").start()
     yield server
     server.stop()
 
@@ -67,9 +58,9 @@ async def test_rows_and_address_outlive_a_restart(postgres):
     assert await execute(before, "select count(*) from kept") == 1
 
 
-async def test_rows_outlive_a_killed_server(folder):
+async def test_rows_outlive_a_killed_server(server_folder):
     """A durable server killed with -9 starts again on its folder, committed rows intact."""
-    server = EmbeddedPostgres(folder / "postgres").start()
+    server = EmbeddedPostgres(server_folder / "postgres").start()
     try:
         await execute(server.url(), "create table kept (x int)", "insert into kept values (1)", "select 1")
         server.process.kill()
@@ -103,10 +94,10 @@ async def test_postgres_is_set_up_as_asked(postgres):
     assert int(await execute(postgres.url(), "show server_version_num")) >= 150000
 
 
-def test_a_folder_takes_one_server(postgres, folder):
+def test_a_folder_takes_one_server(postgres, server_folder):
     """A second start on the same folder says that one is running."""
     with pytest.raises(AlreadyRunningError, match="already running"):
-        EmbeddedPostgres(folder / "postgres").start()
+        EmbeddedPostgres(server_folder / "postgres").start()
 
 
 def test_a_taken_port_is_replaced(embedded_redis):
@@ -152,17 +143,20 @@ def test_secrets_are_readable_by_their_owner_only(postgres, embedded_redis):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that their parent was killed")
-async def test_a_killed_launcher_leaves_no_orphan_and_its_folder_starts_again(folder, until):
+async def test_a_killed_launcher_leaves_no_orphan_and_its_folder_starts_again(server_folder, until):
     """`kill -9` of the launcher ends both servers; the next start finds a usable folder."""
     launcher = subprocess.Popen(  # noqa: ASYNC220 - the test has nothing else to do meanwhile
-        [sys.executable, "-c", LAUNCHER, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", LAUNCHER, server_folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     with launcher:
         servers = [int(pid) for pid in launcher.stdout.readline().split()]
         launcher.send_signal(signal.SIGKILL)
         launcher.wait()
         await until(lambda: not any(map(is_running, servers)), what="both servers end")
-    server = EmbeddedPostgres(folder / "postgres").start()
+    server = EmbeddedPostgres(server_folder / "postgres").start()
     server.stop()
 
 

@@ -1,11 +1,8 @@
 """The supervisor keeps processes running and ends them in order; its services here are small real servers."""
 
 import os
-import shutil
 import signal
 import sys
-import tempfile
-from pathlib import Path
 
 import httpx
 import pytest
@@ -139,11 +136,9 @@ async def test_what_others_talk_to_while_they_end_stops_last(folder):
     assert [name for name, line in lines if line == "ends"] == ["worker", "shop"]
 
 
-async def test_a_killed_store_comes_back_on_its_port(folder, until):
+async def test_a_killed_store_comes_back_on_its_port(folder, server_folder, until):
     """Redis may die at any moment: the same URL works again soon."""
-    reachable = Path(tempfile.mkdtemp(prefix="backstock-test-"))
-    reachable.chmod(0o711)  # as root, the server's account cannot enter pytest's own folders
-    store = EmbeddedRedis(reachable / "redis", aof=False).start()
+    store = EmbeddedRedis(server_folder / "redis", aof=False).start()
     url, pid = store.url, store.process.pid
     try:
         async with supervisor(folder, stores=[store]).running():
@@ -152,4 +147,3 @@ async def test_a_killed_store_comes_back_on_its_port(folder, until):
             assert store.url == url
     finally:
         store.stop()
-        shutil.rmtree(reachable)
