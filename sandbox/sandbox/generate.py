@@ -49,7 +49,6 @@ def generate(
         _trade(store, draw, orders, end)
     finally:
         gc.enable()
-        gc.freeze()
     return store
 
 
