@@ -159,6 +159,7 @@ class VariantRow(NamedTuple):
     position: int | None
     inventory_quantity: int | None
     inventory_item_id: int | None
+    inventory_tracked: bool | None
     taxable: bool | None
     created_at: str | None
     updated_at: str | None

@@ -32,6 +32,9 @@ log = structlog.get_logger()
 queries = load_queries("bulk_runner")
 
 OVERLAP = timedelta(minutes=10)  # Shopify's search index may lag behind its own writes by minutes
+CLOCK_SKEW = timedelta(
+    seconds=5
+)  # our clock may be ahead of Shopify's: a webhook of that moment must win ties
 DEFAULT_CATCH_UP = timedelta(minutes=30)  # a catch-up that nobody gave a start
 
 ReadPage: TypeAlias = Callable[[Shop, str, str | None, str], Any]
@@ -105,7 +108,7 @@ async def _pages(shop: Shop, readings: list[_Reading]) -> AsyncIterator[tuple[_R
         after, more = reading.after, True
         while more:
             # Before the request: whatever changes while it is under way was sent later.
-            sent_at = datetime.now(UTC).isoformat()
+            sent_at = (datetime.now(UTC) - CLOCK_SKEW).isoformat()
             page: Page = await reading.read(shop, reading.search, after, sent_at)
             yield reading, page
             after, more = page.next, page.next is not None

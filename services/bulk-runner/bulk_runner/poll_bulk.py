@@ -26,9 +26,9 @@ from shared.db import affected, load_queries
 from shared.events import BulkProgressed, BulkReady, BulkStarted, Problem
 from shared.jobs import fail_job
 from shared.lease import lease
-from shared.outages import OUTAGES, through_outages
+from shared.outages import through_outages
 from shared.outbox import emit
-from shared.shopify import Shop, ShopifyUnavailableError, StoreError, UserErrors
+from shared.shopify import Shop, StoreError, UserErrors
 from shared.wakeups import Wakeups
 
 log = structlog.get_logger()
@@ -146,7 +146,7 @@ class Scheduler:
                 await poll(self.shops, shop, operation)
         except StoreError as error:
             await _fail(self.shops, operation, error.problem)
-        except (ShopifyUnavailableError, *OUTAGES) as error:
+        except Exception as error:  # noqa: BLE001 - one store's trouble must not stop the others' steps
             # It stays due: taken again when TAKEN_FOR has passed.
             log.warning("bulk.step_failed", operation=operation.id, error=repr(error))
 

@@ -144,7 +144,8 @@ where id = $1 and state in ('running', 'ready');
 update control.bulk_operations set state = 'failed', problem = $2 where id = $1;
 
 -- operation_finished: Shopify's webhook says so; poll it now
-update control.bulk_operations set due_at = now() where gid = $1 and state = 'running';
+update control.bulk_operations set due_at = now()
+where connection_id = $1 and gid = $2 and state = 'running';
 
 -- add_operation_batch: the next rows of a file
 insert into control.batches (connection_id, job_id, operation_id, seq, source, revision, rows, closes_operation)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -192,7 +192,6 @@ class _PurchasingSummary(msgspec.Struct, rename="camel"):
     customer_id: str
     number_of_orders: int
     amount_spent: _AmountSpent
-    occurred_at: str | None = None
 
 
 class _Merge(msgspec.Struct):
@@ -294,7 +293,7 @@ def _order(order: _Order, sent_at: str, ordinal: int) -> Change:
         current_total_tax=order.current_total_tax,
         current_total_discounts=order.current_total_discounts,
         customer_id=order.customer.id if order.customer else None,
-        email=order.email,
+        email=order.email or None,  # REST writes a guest's missing address as an empty text
         phone=order.phone,
         note=order.note,
         source_name=order.source_name,
@@ -407,15 +406,14 @@ def _customer(customer: _Customer, sent_at: str, ordinal: int) -> Change:
 
 
 def _new_customer(customer: _Customer, sent_at: str, ordinal: int) -> Change:
-    """`customers/create` leaves tags and totals out as well, but a new customer's are known: none yet."""
-    row = cast("CustomerRow", _customer(customer, sent_at, ordinal).rows[0])
-    tags = _tags(customer.tags or "")
-    return Change([row._replace(number_of_orders=0, amount_spent="0", currency=customer.currency, tags=tags)])
+    """`customers/create` leaves the totals out as well, but a new customer's are known: none yet."""
+    change = _customer(customer, sent_at, ordinal)
+    return Change([*change.rows, CustomerSummaryRow(sent_at, customer.id, 0, "0", customer.currency or "")])
 
 
 def _purchasing_summary(summary: _PurchasingSummary, sent_at: str, _: int) -> Change:
     row = CustomerSummaryRow(
-        sent_at=summary.occurred_at or sent_at,
+        sent_at=sent_at,
         id=_numeric_id(summary.customer_id),
         number_of_orders=summary.number_of_orders,
         amount_spent=summary.amount_spent.amount,
@@ -435,7 +433,6 @@ def _merge(merge: _Merge, sent_at: str, _: int) -> Change:
 def _product(product: _Product, sent_at: str, ordinal: int) -> Change:
     if len(product.variant_gids) > len(product.variants):  # Shopify cuts the list of many variants short
         return Change(effect=Incomplete())
-    stock = [v.inventory_quantity for v in product.variants if v.inventory_quantity is not None]
     row = ProductRow(
         ordinal=ordinal,
         sent_at=sent_at,
@@ -449,7 +446,7 @@ def _product(product: _Product, sent_at: str, ordinal: int) -> Change:
         published_at=product.published_at,
         created_at=product.created_at,
         updated_at=product.updated_at,
-        total_inventory=sum(stock),
+        total_inventory=None,
     )
     return Change([row, *(_variant(variant, product.id, sent_at, ordinal) for variant in product.variants)])
 
@@ -468,6 +465,7 @@ def _variant(variant: _Variant, product_id: int, sent_at: str, ordinal: int) -> 
         position=variant.position,
         inventory_quantity=variant.inventory_quantity,
         inventory_item_id=variant.inventory_item_id,
+        inventory_tracked=None,
         taxable=variant.taxable,
         created_at=variant.created_at,
         updated_at=variant.updated_at,
@@ -526,7 +524,7 @@ def _upper(value: str | None) -> str | None:
 
 def _tags(value: str) -> list[str]:
     """`"b, a"` -> `["a", "b"]`, in GraphQL's order."""
-    return sorted(tag for tag in (part.strip() for part in value.split(",")) if tag)
+    return sorted((tag for tag in (part.strip() for part in value.split(",")) if tag), key=str.casefold)
 
 
 def _numeric_id(gid: str) -> int:

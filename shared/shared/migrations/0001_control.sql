@@ -65,7 +65,7 @@ create table control.bulk_operations (
     polls integer not null default 0,
     waits integer not null default 0,
     marker uuid not null default gen_random_uuid(),
-    gid text unique,
+    gid text,
     revision bigint not null default nextval('control.revisions'),
     shopify_status text,
     shopify_created_at timestamptz,
@@ -77,7 +77,8 @@ create table control.bulk_operations (
     roots_done bigint not null default 0,
     batches_done integer not null default 0,
     problem jsonb,
-    created_at timestamptz not null default now()
+    created_at timestamptz not null default now(),
+    unique (connection_id, gid)
 );
 comment on column control.bulk_operations.due_at is 'planned: when to start it; running: when to poll it next.';
 comment on column control.bulk_operations.marker is 'Stands in the query as a comment: how we know our own.';

@@ -296,6 +296,7 @@ create table shopify.product_variants (
     position integer,
     inventory_quantity bigint,
     inventory_item_id bigint,
+    inventory_tracked boolean,
     taxable boolean,
     created_at timestamptz,
     updated_at timestamptz,
@@ -318,6 +319,7 @@ comment on column shopify.product_variants.compare_at_price is 'The price it is 
 comment on column shopify.product_variants.position is 'Place among the variants, from 1.';
 comment on column shopify.product_variants.inventory_quantity is 'Pieces in stock.';
 comment on column shopify.product_variants.inventory_item_id is 'The inventory item behind it.';
+comment on column shopify.product_variants.inventory_tracked is 'Whether Shopify counts its stock; only then it is part of total_inventory.';
 comment on column shopify.product_variants.taxable is 'Whether it is taxed.';
 comment on column shopify.product_variants.created_at is 'When it was made.';
 comment on column shopify.product_variants.updated_at is 'Shopify''s last change to the variant.';

@@ -141,6 +141,7 @@ create table stage.product_variants (
     position integer,
     inventory_quantity bigint,
     inventory_item_id bigint,
+    inventory_tracked boolean,
     taxable boolean,
     created_at timestamptz,
     updated_at timestamptz
@@ -494,10 +495,10 @@ begin
         revision, summary_at
     )
     select
-        b.connection_id, s.id, s.first_name, s.last_name, s.email, s.phone, s.state, s.note, s.tags,
-        s.number_of_orders, s.amount_spent, s.currency, s.verified_email, s.tax_exempt,
-        s.created_at, s.updated_at, b.source, s.sent_at, b.revision, case when s.number_of_orders is
-        not null then s.sent_at end
+        b.connection_id, s.id, s.first_name, s.last_name, s.email, s.phone, s.state, s.note,
+        coalesce(s.tags, '{}'), s.number_of_orders, s.amount_spent, s.currency, s.verified_email,
+        s.tax_exempt, s.created_at, s.updated_at, b.source, s.sent_at, b.revision, case when
+        s.number_of_orders is not null then s.sent_at end
     from stage.customers s
     where s.batch_id = b.id
     order by s.id
@@ -509,7 +510,7 @@ begin
         phone = excluded.phone,
         state = excluded.state,
         note = excluded.note,
-        tags = coalesce(excluded.tags, t.tags),
+        tags = case when excluded.summary_at is null and excluded.tags = '{}' then t.tags else excluded.tags end,
         number_of_orders = case when excluded.summary_at >= coalesce(t.summary_at, '-infinity') then excluded.number_of_orders else t.number_of_orders end,
         amount_spent = case when excluded.summary_at >= coalesce(t.summary_at, '-infinity') then excluded.amount_spent else t.amount_spent end,
         currency = case when excluded.summary_at >= coalesce(t.summary_at, '-infinity') then excluded.currency else t.currency end,
@@ -529,19 +530,25 @@ begin
     get diagnostics n = row_count;
     written := written || jsonb_build_object('customers', n);
 
-    -- Totals that came alone (`customers/purchasing_summary`): newer ones win, whatever the rest's age.
-    update shopify.customers t
+    -- Totals that came alone (`customers/purchasing_summary`): newer ones win, whatever the rest's age. They
+    -- may come before the customer does.
+    insert into shopify.customers as t (
+        connection_id, id, number_of_orders, amount_spent, currency, tags, source, sent_at, revision, summary_at
+    )
+    select distinct on (s.id)
+        b.connection_id, s.id, s.number_of_orders, s.amount_spent, s.currency, '{}'::text[], b.source, s.sent_at,
+        b.revision, s.sent_at
+    from stage.customer_summaries s
+    where s.batch_id = b.id
+    order by s.id, s.sent_at desc
+    on conflict (connection_id, id) do update
     set
-        number_of_orders = s.number_of_orders,
-        amount_spent = s.amount_spent,
-        currency = s.currency,
-        summary_at = s.sent_at,
+        number_of_orders = excluded.number_of_orders,
+        amount_spent = excluded.amount_spent,
+        currency = excluded.currency,
+        summary_at = excluded.summary_at,
         synced_at = now()
-    from (
-        select distinct on (id) * from stage.customer_summaries where batch_id = b.id order by id, sent_at desc
-    ) s
-    where t.connection_id = b.connection_id and t.id = s.id
-      and s.sent_at >= coalesce(t.summary_at, '-infinity') and t.deleted_at is null;
+    where excluded.summary_at >= coalesce(t.summary_at, '-infinity');
     return written;
 end $$;
 
@@ -601,13 +608,13 @@ begin
 
     insert into shopify.product_variants as t (
         connection_id, id, product_id, title, sku, barcode, price, compare_at_price, position,
-        inventory_quantity, inventory_item_id, taxable, created_at, updated_at, source, sent_at,
-        revision
+        inventory_quantity, inventory_item_id, inventory_tracked, taxable, created_at, updated_at,
+        source, sent_at, revision
     )
     select distinct on (s.id)
         b.connection_id, s.id, s.product_id, s.title, s.sku, s.barcode, s.price, s.compare_at_price,
-        s.position, s.inventory_quantity, s.inventory_item_id, s.taxable, s.created_at,
-        s.updated_at, b.source, s.sent_at, b.revision
+        s.position, s.inventory_quantity, s.inventory_item_id, s.inventory_tracked, s.taxable,
+        s.created_at, s.updated_at, b.source, s.sent_at, b.revision
     from stage.product_variants s
     cross join lateral (
         select 1 from shopify.products p
@@ -633,6 +640,7 @@ begin
         position = excluded.position,
         inventory_quantity = excluded.inventory_quantity,
         inventory_item_id = excluded.inventory_item_id,
+        inventory_tracked = coalesce(excluded.inventory_tracked, t.inventory_tracked),
         taxable = excluded.taxable,
         created_at = excluded.created_at,
         updated_at = excluded.updated_at,
@@ -656,6 +664,19 @@ begin
         where s.batch_id = b.id
           and t.connection_id = b.connection_id and t.product_id = p.id
           and t.revision <> b.revision and t.deleted_at is null;
+    end if;
+
+    -- Webhooks do not say how much there is of a product, nor which variants count.
+    if b.source = 'webhook' then
+        update shopify.products p
+        set total_inventory = (
+            select coalesce(sum(v.inventory_quantity) filter (where coalesce(v.inventory_tracked, true)), 0)
+            from shopify.product_variants v
+            where v.connection_id = b.connection_id and v.product_id = p.id and v.deleted_at is null
+        )
+        from stage.products s
+        where s.batch_id = b.id
+          and p.connection_id = b.connection_id and p.id = s.id and p.revision = b.revision;
     end if;
     return written;
 end $$;

@@ -29,6 +29,12 @@ class ProductNode(msgspec.Struct, rename="camel", gc=False):
     total_inventory: int | None = None
 
 
+class InventoryItem(Ref, gc=False):
+    """What stands behind a variant in the stock."""
+
+    tracked: bool | None = None
+
+
 class VariantNode(msgspec.Struct, rename="camel", gc=False):
     """A variant; in a bulk file it names its product."""
 
@@ -41,7 +47,7 @@ class VariantNode(msgspec.Struct, rename="camel", gc=False):
     compare_at_price: str | None = None
     position: int | None = None
     inventory_quantity: int | None = None
-    inventory_item: Ref | None = None
+    inventory_item: InventoryItem | None = None
     taxable: bool | None = None
     created_at: str | None = None
     updated_at: str | None = None
@@ -126,6 +132,7 @@ def variant_row(node: VariantNode, product_id: int, sent_at: str, ordinal: int |
         position=node.position,
         inventory_quantity=node.inventory_quantity,
         inventory_item_id=reference(node.inventory_item),
+        inventory_tracked=node.inventory_item.tracked if node.inventory_item else None,
         taxable=node.taxable,
         created_at=node.created_at,
         updated_at=node.updated_at,
