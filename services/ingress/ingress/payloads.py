@@ -546,10 +546,8 @@ READERS: dict[str, tuple[Any, Callable[[Any, str, int], Change]]] = {
     ),
     "orders/delete": (_Id, _deletion("orders")),
     "refunds/create": (_Refund, _lone_refund),
-    **dict.fromkeys(
-        ("customers/create", "customers/update", "customers/enable", "customers/disable"),
-        (_Customer, _customer),
-    ),
+    "customers/create": (_Customer, _new_customer),
+    **dict.fromkeys(("customers/update", "customers/enable", "customers/disable"), (_Customer, _customer)),
     "customers/delete": (_Id, _deletion("customers")),
     "customers/merge": (_Merge, _merge),
     "customers/purchasing_summary": (_PurchasingSummary, _purchasing_summary),
