@@ -183,6 +183,15 @@ class CustomerSummaryRow(NamedTuple):
     currency: str
 
 
+class CustomerTagsRow(NamedTuple):
+    """`stage.customer_tags`: tags that came to a customer or went."""
+
+    sent_at: str
+    id: int
+    added: list[str]
+    removed: list[str]
+
+
 class RedactionRow(NamedTuple):
     """`stage.redactions`: whose personal data must go."""
 
@@ -212,6 +221,7 @@ Row: TypeAlias = (
     | VariantRow
     | DeletionRow
     | CustomerSummaryRow
+    | CustomerTagsRow
     | RedactionRow
 )
 
@@ -225,6 +235,7 @@ TABLES: dict[type[Row], str] = {
     VariantRow: "product_variants",
     DeletionRow: "deletions",
     CustomerSummaryRow: "customer_summaries",
+    CustomerTagsRow: "customer_tags",
     RedactionRow: "redactions",
 }
 

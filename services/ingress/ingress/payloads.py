@@ -23,6 +23,7 @@ from shared.errors import BadPayloadError
 from shared.rows import (
     CustomerRow,
     CustomerSummaryRow,
+    CustomerTagsRow,
     DeletionRow,
     LineItemRow,
     OrderRow,
@@ -192,6 +193,11 @@ class _PurchasingSummary(msgspec.Struct, rename="camel"):
     customer_id: str
     number_of_orders: int
     amount_spent: _AmountSpent
+
+
+class _CustomerTags(msgspec.Struct, rename="camel"):
+    customer_id: str
+    tags: list[str]
 
 
 class _Merge(msgspec.Struct):
@@ -422,6 +428,14 @@ def _purchasing_summary(summary: _PurchasingSummary, sent_at: str, _: int) -> Ch
     return Change([row])
 
 
+def _tags_added(change: _CustomerTags, sent_at: str, _: int) -> Change:
+    return Change([CustomerTagsRow(sent_at, _numeric_id(change.customer_id), change.tags, [])])
+
+
+def _tags_removed(change: _CustomerTags, sent_at: str, _: int) -> Change:
+    return Change([CustomerTagsRow(sent_at, _numeric_id(change.customer_id), [], change.tags)])
+
+
 def _merge(merge: _Merge, sent_at: str, _: int) -> Change:
     if merge.status != "completed":
         return Change()
@@ -524,7 +538,10 @@ def _upper(value: str | None) -> str | None:
 
 def _tags(value: str) -> list[str]:
     """`"b, a"` -> `["a", "b"]`, in GraphQL's order."""
-    return sorted((tag for tag in (part.strip() for part in value.split(",")) if tag), key=str.casefold)
+    return sorted(
+        (tag for tag in (part.strip() for part in value.split(",")) if tag),
+        key=lambda tag: (tag.lower(), tag),
+    )
 
 
 def _numeric_id(gid: str) -> int:
@@ -550,6 +567,8 @@ READERS: dict[str, tuple[Any, Callable[[Any, str, int], Change]]] = {
     **dict.fromkeys(("customers/update", "customers/enable", "customers/disable"), (_Customer, _customer)),
     "customers/delete": (_Id, _deletion("customers")),
     "customers/merge": (_Merge, _merge),
+    "customer.tags_added": (_CustomerTags, _tags_added),
+    "customer.tags_removed": (_CustomerTags, _tags_removed),
     "customers/purchasing_summary": (_PurchasingSummary, _purchasing_summary),
     "products/create": (_Product, _product),
     "products/update": (_Product, _product),

@@ -218,6 +218,7 @@ create table shopify.customers (
     revision bigint not null,
     redacted_at timestamptz,
     summary_at timestamptz,
+    tags_at timestamptz,
     primary key (connection_id, id)
 );
 comment on table shopify.customers is 'Customers.';
@@ -244,6 +245,7 @@ comment on column shopify.customers.sent_at is 'When Shopify sent this copy; bre
 comment on column shopify.customers.revision is 'Which staged copy this is; children carry that of their parent''s copy.';
 comment on column shopify.customers.redacted_at is 'When personal data was erased on request; older copies cannot bring it back.';
 comment on column shopify.customers.summary_at is 'When number_of_orders and amount_spent were true.';
+comment on column shopify.customers.tags_at is 'When tags were true.';
 
 create table shopify.products (
     connection_id bigint not null references control.connections (id),

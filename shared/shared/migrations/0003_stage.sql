@@ -165,6 +165,15 @@ create table stage.customer_summaries (
 );
 create index on stage.customer_summaries (batch_id);
 
+create table stage.customer_tags (
+    batch_id bigint not null,
+    sent_at timestamptz not null,
+    id bigint not null,
+    added text[] not null,
+    removed text[] not null
+);
+create index on stage.customer_tags (batch_id);
+
 create table stage.redactions (
     batch_id bigint not null,
     sent_at timestamptz not null,
@@ -468,11 +477,17 @@ begin
     return written || jsonb_build_object('refund_line_items', n);
 end $$;
 
+create function stage.sort_tags(tags text[]) returns text[]
+language sql immutable as $$
+    select coalesce(array_agg(tag order by lower(tag), tag), '{}') from (select distinct unnest(tags) as tag) t;
+$$;
+
 -- Customers. Webhooks leave out tags and totals (API 2025-01 and later): what they leave out stays as it is.
 create function stage.promote_customers(b control.batches) returns jsonb
 language plpgsql as $$
 declare
     n bigint;
+    change stage.customer_tags;
     written jsonb := '{}';
 begin
     -- An object may come twice in a batch: only its newest copy counts.
@@ -492,13 +507,14 @@ begin
     insert into shopify.customers as t (
         connection_id, id, first_name, last_name, email, phone, state, note, tags, number_of_orders,
         amount_spent, currency, verified_email, tax_exempt, created_at, updated_at, source, sent_at,
-        revision, summary_at
+        revision, summary_at, tags_at
     )
     select
         b.connection_id, s.id, s.first_name, s.last_name, s.email, s.phone, s.state, s.note,
         coalesce(s.tags, '{}'), s.number_of_orders, s.amount_spent, s.currency, s.verified_email,
         s.tax_exempt, s.created_at, s.updated_at, b.source, s.sent_at, b.revision, case when
-        s.number_of_orders is not null then s.sent_at end
+        s.number_of_orders is not null then s.sent_at end, case when s.tags is not null then
+        s.sent_at end
     from stage.customers s
     where s.batch_id = b.id
     order by s.id
@@ -510,7 +526,7 @@ begin
         phone = excluded.phone,
         state = excluded.state,
         note = excluded.note,
-        tags = case when excluded.summary_at is null and excluded.tags = '{}' then t.tags else excluded.tags end,
+        tags = case when excluded.tags_at >= coalesce(t.tags_at, '-infinity') then excluded.tags else t.tags end,
         number_of_orders = case when excluded.summary_at >= coalesce(t.summary_at, '-infinity') then excluded.number_of_orders else t.number_of_orders end,
         amount_spent = case when excluded.summary_at >= coalesce(t.summary_at, '-infinity') then excluded.amount_spent else t.amount_spent end,
         currency = case when excluded.summary_at >= coalesce(t.summary_at, '-infinity') then excluded.currency else t.currency end,
@@ -519,6 +535,7 @@ begin
         created_at = excluded.created_at,
         updated_at = excluded.updated_at,
         summary_at = greatest(t.summary_at, excluded.summary_at),
+        tags_at = greatest(t.tags_at, excluded.tags_at),
         deleted_at = null,
         synced_at = now(),
         source = excluded.source,
@@ -549,6 +566,20 @@ begin
         summary_at = excluded.summary_at,
         synced_at = now()
     where excluded.summary_at >= coalesce(t.summary_at, '-infinity');
+
+    -- Tags that were added or removed, in the order of events; a copy that is younger has them already.
+    for change in select * from stage.customer_tags where batch_id = b.id order by sent_at loop
+        insert into shopify.customers as t (connection_id, id, tags, source, sent_at, revision)
+        values (b.connection_id, change.id, stage.sort_tags(change.added), b.source, change.sent_at, b.revision)
+        on conflict (connection_id, id) do update
+        set
+            tags = stage.sort_tags(array(
+                select tag from unnest(coalesce(t.tags, '{}') || change.added) as tag where tag <> all (change.removed)
+            )),
+            tags_at = case when t.tags_at is not null then change.sent_at end,  -- else others may be missing
+            synced_at = now()
+        where change.sent_at >= coalesce(t.tags_at, '-infinity');
+    end loop;
     return written;
 end $$;
 
@@ -818,7 +849,7 @@ begin
             coalesce((counts ->> 'refund_line_items')::bigint, 0) + (alone ->> 'refund_line_items')::bigint
         );
     end if;
-    if b.rows ? 'customers' or b.rows ? 'customer_summaries' then
+    if b.rows ?| array['customers', 'customer_summaries', 'customer_tags'] then
         counts := counts || stage.promote_customers(b);
     end if;
     if b.rows ? 'products' or b.rows ? 'product_variants' then
@@ -843,6 +874,7 @@ begin
     delete from stage.product_variants where batch_id = batch;
     delete from stage.deletions where batch_id = batch;
     delete from stage.customer_summaries where batch_id = batch;
+    delete from stage.customer_tags where batch_id = batch;
     delete from stage.redactions where batch_id = batch;
     return counts;
 end $$;
