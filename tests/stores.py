@@ -15,7 +15,15 @@ import asyncpg
 import httpx
 import msgspec
 
-TABLES = ("orders", "order_line_items", "refunds", "customers", "products", "product_variants")
+TABLES = (
+    "orders",
+    "order_line_items",
+    "refunds",
+    "refund_line_items",
+    "customers",
+    "products",
+    "product_variants",
+)
 NUMBERS = itertools.count(1)
 TOKEN = "shpat_test"
 

@@ -35,6 +35,7 @@ SHOP = "demo-store.myshopify.com"
 TOKEN = "shpat_sandbox_demo"  # noqa: S105 - opens a store that exists in this process tree only
 SEED = 7
 LIVE_ORDERS_PER_MINUTE = 60
+PLUS_BUCKET, PLUS_RESTORE_RATE = 20_000, 1_000  # points, points/s: a store on the Plus plan
 LOOK_EVERY = 0.1  # seconds between two looks for the first orders
 SETTLES_WITHIN = 30.0  # seconds for the last webhooks to be promoted after the traffic has stopped
 NOT_OURS = ("DATABASE_", "REDIS_", "SHOPIFY_", "INGRESS_", "STATUS_", "BACKSTOCK_", "HEALTH_", "RECENT_")
@@ -57,6 +58,8 @@ class Sandbox:
             "seed": SEED,
             "orders": self.orders,
             "live-orders-per-minute": LIVE_ORDERS_PER_MINUTE,
+            "bucket": PLUS_BUCKET,
+            "restore-rate": PLUS_RESTORE_RATE,
         }
         argv = [
             command("sandbox"),

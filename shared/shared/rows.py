@@ -192,6 +192,13 @@ class CustomerTagsRow(NamedTuple):
     removed: list[str]
 
 
+class RefundReadRow(NamedTuple):
+    """`stage.refund_reads`: all the lines of this refund are staged with it."""
+
+    sent_at: str
+    id: int
+
+
 class RedactionRow(NamedTuple):
     """`stage.redactions`: whose personal data must go."""
 
@@ -222,6 +229,7 @@ Row: TypeAlias = (
     | DeletionRow
     | CustomerSummaryRow
     | CustomerTagsRow
+    | RefundReadRow
     | RedactionRow
 )
 
@@ -236,6 +244,7 @@ TABLES: dict[type[Row], str] = {
     DeletionRow: "deletions",
     CustomerSummaryRow: "customer_summaries",
     CustomerTagsRow: "customer_tags",
+    RefundReadRow: "refund_reads",
     RedactionRow: "redactions",
 }
 

@@ -282,5 +282,12 @@ delete from stage.audited where job_id = $1;
 -- audit_is_done: nothing to promote
 update control.jobs set state = 'completed', ended_at = now() where id = $1 and state = 'running';
 
+-- refunds_without_lines: bulk operations brought the refund, but cannot bring its lines
+select id, order_id
+from shopify.refunds
+where connection_id = $1 and id > $2 and lines_at is null and deleted_at is null
+order by id
+limit $3;
+
 -- wake_scheduler: something is due
 notify backstock_due;

@@ -30,6 +30,7 @@ from shared.rows import (
     ProductRow,
     RedactionRow,
     RefundLineItemRow,
+    RefundReadRow,
     RefundRow,
     Row,
     VariantRow,
@@ -377,7 +378,7 @@ def _refund_rows(refund: _Refund, sent_at: str, ordinal: int | None) -> list[Row
         )
         for line in refund.refund_line_items
     ]
-    return [row, *lines]
+    return [row, *lines, RefundReadRow(sent_at, refund.id)]
 
 
 def _refunded(refund: _Refund) -> Decimal:

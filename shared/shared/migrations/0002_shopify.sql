@@ -146,6 +146,7 @@ create table shopify.refunds (
     source text not null,
     sent_at timestamptz not null,
     revision bigint not null,
+    lines_at timestamptz,
     primary key (connection_id, id)
 );
 comment on table shopify.refunds is 'Refunds, a row each.';
@@ -160,6 +161,7 @@ comment on column shopify.refunds.synced_at is 'When this row was last written h
 comment on column shopify.refunds.source is 'The way it came: recent, bulk, webhook, catch_up or audit.';
 comment on column shopify.refunds.sent_at is 'When Shopify sent this copy; breaks ties of updated_at.';
 comment on column shopify.refunds.revision is 'Which staged copy this is; children carry that of their parent''s copy.';
+comment on column shopify.refunds.lines_at is 'When its refund_line_items were read; null: not yet, bulk operations cannot give them.';
 
 create table shopify.refund_line_items (
     connection_id bigint not null references control.connections (id),
@@ -336,5 +338,6 @@ create index orders_updated_at on shopify.orders (connection_id, updated_at);
 create index orders_customer on shopify.orders (connection_id, customer_id);
 create index order_line_items_order on shopify.order_line_items (connection_id, order_id);
 create index refunds_order on shopify.refunds (connection_id, order_id);
+create index refunds_without_lines on shopify.refunds (connection_id, id) where lines_at is null;
 create index refund_line_items_order on shopify.refund_line_items (connection_id, order_id);
 create index product_variants_product on shopify.product_variants (connection_id, product_id);

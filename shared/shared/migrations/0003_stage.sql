@@ -174,6 +174,14 @@ create table stage.customer_tags (
 );
 create index on stage.customer_tags (batch_id);
 
+-- Refunds whose lines came with them, all of them.
+create table stage.refund_reads (
+    batch_id bigint not null,
+    sent_at timestamptz not null,
+    id bigint not null
+);
+create index on stage.refund_reads (batch_id);
+
 create table stage.redactions (
     batch_id bigint not null,
     sent_at timestamptz not null,
@@ -841,13 +849,19 @@ begin
     if b.rows ? 'orders' or b.rows ? 'order_line_items' or (b.rows ? 'refunds' and b.operation_id is not null) then
         counts := counts || stage.promote_orders(b);
     end if;
-    if b.rows ? 'refunds' and b.operation_id is null then
+    if b.rows ?| array['refunds', 'refund_line_items'] and b.operation_id is null then
         alone := stage.promote_lone_refunds(b);
         counts := counts || jsonb_build_object(
             'refunds', coalesce((counts ->> 'refunds')::bigint, 0) + (alone ->> 'refunds')::bigint,
             'refund_line_items',
             coalesce((counts ->> 'refund_line_items')::bigint, 0) + (alone ->> 'refund_line_items')::bigint
         );
+    end if;
+    if b.rows ? 'refund_reads' then
+        update shopify.refunds r
+        set lines_at = s.sent_at
+        from stage.refund_reads s
+        where s.batch_id = b.id and r.connection_id = b.connection_id and r.id = s.id;
     end if;
     if b.rows ?| array['customers', 'customer_summaries', 'customer_tags'] then
         counts := counts || stage.promote_customers(b);
@@ -875,6 +889,7 @@ begin
     delete from stage.deletions where batch_id = batch;
     delete from stage.customer_summaries where batch_id = batch;
     delete from stage.customer_tags where batch_id = batch;
+    delete from stage.refund_reads where batch_id = batch;
     delete from stage.redactions where batch_id = batch;
     return counts;
 end $$;

@@ -19,6 +19,7 @@ from bulk_runner.resources.nodes import (
     parent_id,
     reference,
 )
+from bulk_runner.resources.refunds import RefundOf, refund_line_rows
 from shared.rows import AuditedRow, LineItemRow, OrderRow, RefundRow, Row
 from shared.shopify import Shop
 
@@ -124,7 +125,7 @@ async def page(
     *,
     newest_first: bool = False,
 ) -> Page:
-    """A page of orders, each with all its lines."""
+    """A page of orders, each with all its lines and those of its refunds."""
     variables = {
         "first": PAGE_SIZE,
         "after": after,
@@ -138,6 +139,8 @@ async def page(
         rows += order_rows(node, sent_at, ordinal)
         order_id = numeric_id(node.id)
         rows += [line_row(line, order_id, sent_at, ordinal) for line in await _all_lines(shop, node)]
+    refunds = [RefundOf(row.id, row.order_id, row.ordinal) for row in rows if isinstance(row, RefundRow)]
+    rows += await refund_line_rows(shop, refunds, sent_at)
     return Page(rows, orders.page_info.next)
 
 
