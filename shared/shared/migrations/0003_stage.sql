@@ -720,7 +720,8 @@ begin
     return written;
 end $$;
 
--- Deletions: they leave a tombstone, even of what never arrived, that only a newer copy can lift.
+-- Deletions: they leave a tombstone, even of what never arrived, that only a newer copy can lift. Its revision
+-- is the deletion's: children of a bulk copy that come later no longer find their parent.
 create function stage.promote_deletions(b control.batches) returns void
 language plpgsql as $$
 begin
@@ -730,7 +731,7 @@ begin
     where s.batch_id = b.id and s.resource = 'orders'
     order by s.id, s.sent_at desc
     on conflict (connection_id, id) do update
-    set deleted_at = excluded.deleted_at, synced_at = now(), source = excluded.source
+    set deleted_at = excluded.deleted_at, synced_at = now(), source = excluded.source, revision = excluded.revision
     where t.deleted_at is null and (t.updated_at is null or t.updated_at <= excluded.deleted_at);
     update shopify.order_line_items t
     set deleted_at = p.deleted_at, synced_at = now()
@@ -756,7 +757,7 @@ begin
     where s.batch_id = b.id and s.resource = 'customers'
     order by s.id, s.sent_at desc
     on conflict (connection_id, id) do update
-    set deleted_at = excluded.deleted_at, synced_at = now(), source = excluded.source
+    set deleted_at = excluded.deleted_at, synced_at = now(), source = excluded.source, revision = excluded.revision
     where t.deleted_at is null and (t.updated_at is null or t.updated_at <= excluded.deleted_at);
     insert into shopify.products as t (connection_id, id, deleted_at, source, sent_at, revision)
     select distinct on (s.id) b.connection_id, s.id, s.sent_at, b.source, s.sent_at, b.revision
@@ -764,7 +765,7 @@ begin
     where s.batch_id = b.id and s.resource = 'products'
     order by s.id, s.sent_at desc
     on conflict (connection_id, id) do update
-    set deleted_at = excluded.deleted_at, synced_at = now(), source = excluded.source
+    set deleted_at = excluded.deleted_at, synced_at = now(), source = excluded.source, revision = excluded.revision
     where t.deleted_at is null and (t.updated_at is null or t.updated_at <= excluded.deleted_at);
     update shopify.product_variants t
     set deleted_at = p.deleted_at, synced_at = now()
