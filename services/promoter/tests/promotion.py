@@ -55,7 +55,12 @@ def order(
     """A whole copy: the order with its lines and refunds. Its name says which version it is."""
     sent = updated if sent is None else sent
     head = _row(
-        OrderRow, ordinal=ordinal, sent_at=at(sent), id=id_, updated_at=at(updated), **{"name": f"v{updated}", **values}
+        OrderRow,
+        ordinal=ordinal,
+        sent_at=at(sent),
+        id=id_,
+        updated_at=at(updated),
+        **{"name": f"v{updated}", **values},
     )
     return [
         head,
@@ -64,7 +69,9 @@ def order(
     ]
 
 
-def line(id_: int, *, order_id: int = 1, sent: float = 0, ordinal: int | None = None, **values: Any) -> LineItemRow:
+def line(
+    id_: int, *, order_id: int = 1, sent: float = 0, ordinal: int | None = None, **values: Any
+) -> LineItemRow:
     row: LineItemRow = _row(
         LineItemRow, ordinal=ordinal, sent_at=at(sent), id=id_, order_id=order_id, quantity=1, **values
     )
@@ -72,7 +79,13 @@ def line(id_: int, *, order_id: int = 1, sent: float = 0, ordinal: int | None = 
 
 
 def refund(
-    id_: int, *, order_id: int = 1, sent: float = 0, created: float = 0, ordinal: int | None = None, **values: Any
+    id_: int,
+    *,
+    order_id: int = 1,
+    sent: float = 0,
+    created: float = 0,
+    ordinal: int | None = None,
+    **values: Any,
 ) -> RefundRow:
     row: RefundRow = _row(
         RefundRow,
@@ -106,7 +119,12 @@ def refund_line(
 def customer(id_: int = 1, *, updated: float, sent: float | None = None, **values: Any) -> CustomerRow:
     sent = updated if sent is None else sent
     row: CustomerRow = _row(
-        CustomerRow, ordinal=1, sent_at=at(sent), id=id_, updated_at=at(updated), **{"first_name": f"v{updated}", **values}
+        CustomerRow,
+        ordinal=1,
+        sent_at=at(sent),
+        id=id_,
+        updated_at=at(updated),
+        **{"first_name": f"v{updated}", **values},
     )
     return row
 
@@ -130,7 +148,12 @@ def product(
 ) -> list[Row]:
     sent = updated if sent is None else sent
     head = _row(
-        ProductRow, ordinal=ordinal, sent_at=at(sent), id=id_, updated_at=at(updated), **{"title": f"v{updated}", **values}
+        ProductRow,
+        ordinal=ordinal,
+        sent_at=at(sent),
+        id=id_,
+        updated_at=at(updated),
+        **{"title": f"v{updated}", **values},
     )
     return [head, *(variant(i, product_id=id_, sent=sent, ordinal=ordinal) for i in variants)]
 
@@ -153,7 +176,9 @@ def deleted(resource: str, id_: int, sent: float) -> DeletionRow:
     return DeletionRow(at(sent), resource, id_)
 
 
-def redacted(sent: float, customer_id: int | None = None, orders: list[int] | None = None, *, shop: bool = False) -> RedactionRow:
+def redacted(
+    sent: float, customer_id: int | None = None, orders: list[int] | None = None, *, shop: bool = False
+) -> RedactionRow:
     return RedactionRow(at(sent), customer_id, orders or [], shop)
 
 
@@ -193,9 +218,10 @@ class Store:
         """The operation's next batch."""
         self.batches += 1
         batch = await self.db.fetchval(
-            "insert into control.batches (connection_id, operation_id, seq, source, revision, rows, closes_operation) "
-            "select connection_id, id, $2, 'bulk', revision, $3, $4 from control.bulk_operations where id = $1 "
-            "returning id",
+            "insert into control.batches "
+            "(connection_id, operation_id, seq, source, revision, rows, closes_operation) "
+            "select connection_id, id, $2, 'bulk', revision, $3, $4 "
+            "from control.bulk_operations where id = $1 returning id",
             operation,
             self.batches,
             count(rows),

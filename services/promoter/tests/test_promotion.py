@@ -90,7 +90,9 @@ async def test_an_older_copy_changes_nothing(store):
     assert (written["orders"], written["order_line_items"], written["refunds"]) == (0, 0, 0)
 
 
-@pytest.mark.parametrize(("first", "second", "winner"), [(30, 31, "second"), (31, 30, "first"), (30, 30, "second")])
+@pytest.mark.parametrize(
+    ("first", "second", "winner"), [(30, 31, "second"), (31, 30, "first"), (30, 30, "second")]
+)
 async def test_a_tie_goes_to_the_copy_that_was_sent_later(store, first, second, winner):
     """Two changes within one second have one updated_at; the later sent_at wins, an equal one replaces."""
     await store.promote(order(updated=20, sent=first, name="first"))
@@ -115,7 +117,9 @@ async def test_only_the_newest_of_a_batch_counts(store):
 
 async def test_the_same_copy_twice_in_a_batch_is_one_row(store):
     """Equal in every respect: the later ordinal stands for both, and no line is there twice."""
-    await store.promote([*order(updated=10, lines=(11,), ordinal=1), *order(updated=10, lines=(11,), ordinal=2)])
+    await store.promote(
+        [*order(updated=10, lines=(11,), ordinal=1), *order(updated=10, lines=(11,), ordinal=2)]
+    )
     assert await store.ids("orders") == [1]
     assert await store.ids("order_line_items") == [11]
 
@@ -123,7 +127,12 @@ async def test_the_same_copy_twice_in_a_batch_is_one_row(store):
 async def test_promoted_rows_leave_the_landing_zone(store):
     """After a promotion schema stage holds nothing of the batch, and the batch says what it wrote."""
     written = await store.promote(
-        [*order(updated=1, lines=(11,)), *product(updated=1, variants=(31,)), customer(updated=1), tags(2, 1, ["a"])]
+        [
+            *order(updated=1, lines=(11,)),
+            *product(updated=1, variants=(31,)),
+            customer(updated=1),
+            tags(2, 1, ["a"]),
+        ]
     )
     for table in ("orders", "order_line_items", "products", "product_variants", "customers", "customer_tags"):
         assert await store.db.fetchval(f"select count(*) from stage.{table}") == 0, table
@@ -200,7 +209,9 @@ async def test_a_webhook_works_the_stock_out(store):
 async def test_bulk_children_may_come_far_behind_their_parent(store):
     """Lines of a later batch belong to the order that an earlier batch of the same operation brought."""
     operation = await store.operation()
-    await store.promote_bulk(operation, order(1, updated=10, ordinal=None) + order(2, updated=10, ordinal=None))
+    await store.promote_bulk(
+        operation, order(1, updated=10, ordinal=None) + order(2, updated=10, ordinal=None)
+    )
     await store.promote_bulk(operation, [line(11), line(21, order_id=2)])
     await store.promote_bulk(operation, [line(12)])
     await store.promote_bulk(operation, [], closes=True)
@@ -259,7 +270,12 @@ async def test_the_closing_batch_retires_what_the_file_no_longer_has(store):
     await store.promote(product(2, updated=10, variants=(31, 32)), "recent")
     operation = await store.operation()
     await store.promote_bulk(
-        operation, [*order(updated=20, sent=22, ordinal=None), refund(22, sent=22), *product(2, updated=20, ordinal=None)]
+        operation,
+        [
+            *order(updated=20, sent=22, ordinal=None),
+            refund(22, sent=22),
+            *product(2, updated=20, ordinal=None),
+        ],
     )
     await store.promote_bulk(operation, [line(12, sent=22), variant(32, product_id=2)])
     assert await store.ids("order_line_items") == [11, 12]
@@ -272,7 +288,7 @@ async def test_the_closing_batch_retires_what_the_file_no_longer_has(store):
 
 
 async def test_a_second_run_of_an_operation_replaces_the_first(store):
-    """An operation that starts over has a new revision: what only the first run staged is retired at the end."""
+    """An operation that starts over has a new revision: what only the first run staged is retired."""
     first, second = await store.operation(), await store.operation()
     await store.promote_bulk(first, [*order(updated=10, sent=5, ordinal=None), line(11), line(12)])
     await store.promote_bulk(second, [*order(updated=10, sent=6, ordinal=None), line(12)])
@@ -285,7 +301,7 @@ async def test_a_second_run_of_an_operation_replaces_the_first(store):
 
 
 async def test_a_refund_may_come_before_its_order(store):
-    """The refund is kept at once; a copy of the order from before it does not remove it, a later one has it."""
+    """The refund is kept at once; a copy of the order from before does not remove it."""
     await store.promote([refund(21, sent=20, created=20), refund_line(41, 21, sent=20, subtotal="3")])
     assert await store.ids("refunds") == [21]
 
@@ -341,9 +357,13 @@ async def test_a_lone_refund_of_a_deleted_order_is_born_deleted(store):
 
 
 async def test_a_lone_refund_and_an_order_share_a_batch(store):
-    """Webhooks that come together are one batch: the refund without an ordinal is kept beside the order's own."""
+    """Webhooks that come together are one batch: a lone refund is kept beside an order's own."""
     await store.promote(
-        [*order(updated=10, refunds=(21,), lines=(11,)), refund(22, order_id=2, sent=10), refund_line(42, 22, order_id=2)]
+        [
+            *order(updated=10, refunds=(21,), lines=(11,)),
+            refund(22, order_id=2, sent=10),
+            refund_line(42, 22, order_id=2),
+        ]
     )
     assert await store.ids("refunds") == [21, 22]
     assert await store.ids("refund_line_items") == [42]
@@ -551,7 +571,12 @@ def histories(draw):
         lone = draw(st.booleans())
         if lone:
             refunds = (*refunds, 21 + number)
-        version = {"updated": int(time), "lines": tuple(sorted(draw(LINES))), "refunds": refunds, "name": f"{number}"}
+        version = {
+            "updated": int(time),
+            "lines": tuple(sorted(draw(LINES))),
+            "refunds": refunds,
+            "name": f"{number}",
+        }
         versions.append(version)
         times = draw(st.integers(1, 2))
         messages += [("webhook", {**version, "sent": time})] * times
@@ -571,41 +596,53 @@ def histories(draw):
     return versions[-1], gone, messages, together
 
 
+def webhook_rows(kind, said, ordinal):
+    """What a webhook of that kind brings; nothing for what is read."""
+    match kind:
+        case "webhook":
+            return order(**said, ordinal=ordinal)
+        case "refund":
+            return [refund(**said)]
+        case "delete":
+            return [deleted("orders", 1, said["sent"])]
+    return []
+
+
+async def read(store, operation, kind, said):
+    """A page, or the next part of a bulk file, is a batch of its own."""
+    sent = said["sent"]
+    match kind:
+        case "page":
+            await store.promote(order(**said), "recent")
+        case "parent":
+            head = order(**{**said, "lines": (), "refunds": ()}, ordinal=None)
+            await store.promote_bulk(operation, [*head, *(refund(i, sent=sent) for i in said["refunds"])])
+        case "children":
+            lines = [line(i, sent=sent, title=said["name"]) for i in said["lines"]]
+            await store.promote_bulk(operation, lines)
+        case "closing":
+            await store.promote_bulk(operation, [], closes=True)
+    return []
+
+
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(histories())
 async def test_any_interleaving_ends_in_the_newest_state(db, history):
-    """However copies of an order are mixed, repeated, delayed and batched, the newest state is what remains."""
+    """However copies of an order are mixed, repeated, delayed and batched, the newest remains."""
     newest, gone, messages, together = history
     store = await new_store(db)
     operation = await store.operation()
     waiting: list = []
-
     for ordinal, ((kind, said), joined) in enumerate(zip(messages, together, strict=True)):
-        values = {key: value for key, value in said.items() if key not in ("lines", "refunds")}
-        match kind:
-            case "webhook":
-                waiting += order(**said, ordinal=ordinal)
-            case "refund":
-                waiting.append(refund(**said))
-            case "delete":
-                waiting.append(deleted("orders", 1, said["sent"]))
-            case "page":
-                await store.promote(order(**said), "recent")
-            case "parent":
-                rows = [refund(i, sent=said["sent"]) for i in said["refunds"]]
-                await store.promote_bulk(operation, [*order(**values, ordinal=None), *rows])
-            case "children":
-                rows = [line(i, sent=said["sent"], title=said["name"]) for i in said["lines"]]
-                await store.promote_bulk(operation, rows)
-            case "closing":
-                await store.promote_bulk(operation, [], closes=True)
-        if waiting and not joined:
+        waiting += webhook_rows(kind, said, ordinal) or await read(store, operation, kind, said)
+        if not joined:
             await store.promote(waiting)
             waiting = []
-    if waiting:
-        await store.promote(waiting)
+    await store.promote(waiting)
 
     assert await store.ids("orders") == ([] if gone else [1])
     assert await store.ids("order_line_items") == ([] if gone else list(newest["lines"]))
@@ -627,7 +664,7 @@ CUSTOMER_MESSAGES = st.lists(
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(CUSTOMER_MESSAGES, st.lists(st.booleans(), min_size=8, max_size=8))
 async def test_a_customers_name_and_totals_each_end_with_their_newest(db, messages, together):
-    """Whole copies, webhooks without totals and summaries in any order: each figure is the newest one said."""
+    """Whole copies, webhooks without totals, summaries, in any order: each figure is the newest."""
     store = await new_store(db)
     waiting: list = []
     for (kind, time), joined in zip(messages, together, strict=False):
