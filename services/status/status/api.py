@@ -6,21 +6,22 @@ Reads need the API key or the brand's own token; tokens and the list need the AP
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 from litestar import Controller, Request, Response, get, post
 from litestar.params import Parameter
+from litestar.types import ASGIApp
 
 from shared.db import Pool, load_queries
 from shared.secrets import WidgetTokens
 from status.access import Access
 from status.data import Data, DataReader
 from status.document import Document
-from status.hub import REFRESH, unknown_brand
+from status.hub import REFRESH, Hub, unknown_brand
 from status.snapshot import Snapshot, read_snapshot, read_snapshots
+from status.sse import EventStream
 
 queries = load_queries("status")
 
@@ -46,14 +47,12 @@ class Page(msgspec.Struct, rename="camel"):
     next: str | None
 
 
-@dataclass(frozen=True)
 class Reading:
     """What the API reads with."""
 
-    pool: Pool
-    access: Access
-    tokens: WidgetTokens
-    data: DataReader
+    def __init__(self, pool: Pool, access: Access, tokens: WidgetTokens, hub: Hub) -> None:
+        self.pool, self.access, self.tokens, self.hub = pool, access, tokens, hub
+        self.data = DataReader(pool)
 
     async def brand(self, request: AnyRequest, brand_id: str) -> Snapshot:
         """The brand's progress; ProblemError if the request may not read it, or it does not exist."""
@@ -106,6 +105,19 @@ class SyncApi(Controller):
         if headers["ETag"] in (part.strip() for part in etag.split(",")):
             return Response(None, status_code=304, headers=headers)
         return Response(snapshot.document(datetime.now(UTC)), headers=headers)
+
+    @get("/{brand_id:str}/events", media_type="text/event-stream", include_in_schema=False)
+    async def events(
+        self,
+        request: AnyRequest,
+        reading: Reading,
+        brand_id: BrandId,
+        last_event_id: Annotated[str, Parameter(header="Last-Event-ID")] = "",
+        seen: Annotated[str, Parameter(query="lastEventId")] = "",
+    ) -> ASGIApp:
+        """The same document by SSE, until the brand is live. `end` says that it is."""
+        reading.access.check_reader(request, brand_id)
+        return EventStream(reading.hub, brand_id, last_event_id or seen)
 
     @get("/{brand_id:str}/data")
     async def data(self, request: AnyRequest, reading: Reading, brand_id: BrandId) -> Response[Data]:

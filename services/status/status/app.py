@@ -25,11 +25,9 @@ from shared.service import Parts, Wiring
 from shared.service import main as run
 from status.access import Access
 from status.api import Reading, SyncApi
-from status.data import DataReader
 from status.hub import Hub
 from status.on_event import on_event
 from status.pages import SecurityHeaders, page_handlers
-from status.sse import EventsApp
 
 log = structlog.get_logger()
 
@@ -54,22 +52,22 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     tokens = WidgetTokens(settings.secret_keys)
     access = Access(settings.backstock_api_key.get_secret_value(), tokens)
     hub = Hub(parts.pool, settings.database_url)
-    app = make_app(parts, Reading(parts.pool, access, tokens, DataReader(parts.pool)), hub)
+    app = make_app(parts, Reading(parts.pool, access, tokens, hub))
     yield Wiring(SecurityHeaders(app), settings.status_bind, (hub.run,))
 
 
-def make_app(parts: Parts, reading: Reading, hub: Hub) -> Litestar:
+def make_app(parts: Parts, reading: Reading) -> Litestar:
     """The HTTP side."""
     return Litestar(
         route_handlers=[
             SyncApi,
-            asgi("/api/sync/{brand_id:str}/events", copy_scope=True)(EventsApp(hub, reading.access)),
             asgi(list(PATHS), copy_scope=True)(HealthApp(parts.readiness)),
             *page_handlers(),
         ],
         dependencies={"reading": Provide(lambda: reading, sync_to_thread=False)},
         exception_handlers={**EXCEPTION_HANDLERS, **dict.fromkeys(DATABASE_AWAY, _on_database_away)},
         cors_config=CORS,
+        logging_config=None,  # shared.logs has set logging up
         request_max_body_size=LARGEST_REQUEST,
         openapi_config=OpenAPIConfig(
             title="Backstock status", version="1", path="/schema", render_plugins=[JsonRenderPlugin()]

@@ -12,13 +12,9 @@ import asyncio
 import contextlib
 import random
 import time
-from typing import Any
 
-from litestar.connection import ASGIConnection
 from litestar.types import Message, Receive, Scope, Send
 
-from shared.http import ProblemError
-from status.access import Access
 from status.hub import Client, Frame, Hub
 
 HEARTBEAT = 15.0  # seconds; proxies close what is silent for longer (often 30 to 60)
@@ -33,36 +29,37 @@ HEADERS = [
 ]
 
 
-class EventsApp:
-    """The ASGI route; Litestar finds it, from there on it speaks for itself."""
+class EventStream:
+    """One client's stream, from its request to its end: an ASGI app that is called once."""
 
     def __init__(
-        self, hub: Hub, access: Access, *, heartbeat: float = HEARTBEAT, lifetime: float = LIFETIME
+        self,
+        hub: Hub,
+        brand_id: str,
+        seen_id: str,
+        *,
+        heartbeat: float = HEARTBEAT,
+        lifetime: float = LIFETIME,
     ) -> None:
-        self.hub, self.access, self.heartbeat, self.lifetime = hub, access, heartbeat, lifetime
+        self.hub, self.brand_id, self.seen_id = hub, brand_id, seen_id
+        self.heartbeat, self.lifetime = heartbeat, lifetime
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check who asks for what, then stream."""
-        connection: ASGIConnection[Any, Any, Any, Any] = ASGIConnection(scope)
-        brand_id = str(scope["path_params"]["brand_id"])
-        if scope["method"] != "GET":  # type: ignore[typeddict-item, unused-ignore]
-            raise ProblemError(405, "Method not allowed", "read events with GET", headers={"Allow": "GET"})
-        self.access.check_reader(connection, brand_id)
-        seen = connection.headers.get("last-event-id") or connection.query_params.get("lastEventId")
-        client = await self.hub.join(brand_id)
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Join the brand's readers, stream, leave."""
+        client = await self.hub.join(self.brand_id)
         watch = asyncio.create_task(_until_gone(receive))
         watch.add_done_callback(client.leave)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             # A cancelled task is uvicorn's way to end: the answer is completed all the same.
             with contextlib.suppress(asyncio.CancelledError):
-                await self._follow(client, seen or "", send)
+                await self._follow(client, send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self.hub.leave(client)
             watch.cancel()
 
-    async def _follow(self, client: Client, seen_id: str, send: Send) -> None:
+    async def _follow(self, client: Client, send: Send) -> None:
         await send(_chunk(b"retry: %d\n\n" % RETRY_MS))
         over = time.monotonic() + self.lifetime * random.uniform(0.9, 1.1)  # noqa: S311 - not all at once
         seen: Frame | None = None
@@ -70,7 +67,7 @@ class EventsApp:
             client.wake.clear()
             frame = client.channel.frame
             if frame is not seen:
-                if seen or frame.id != seen_id:
+                if seen or frame.id != self.seen_id:
                     await send(frame.message)  # type: ignore[arg-type]
                 seen = frame
                 if frame.last:
