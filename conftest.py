@@ -58,6 +58,8 @@ SETTINGS_OF_OURS = (
     "BACKSTOCK_",
     "HEALTH_",
     "RECENT_",
+    "PAGED_",
+    "BULK_",
 )
 BINDS = {"ingress": "INGRESS_BIND", "status": "STATUS_BIND"}  # every other service: HEALTH_BIND
 
@@ -279,6 +281,7 @@ class Services:
             "STATUS_URL": self.status_url,
             "BACKSTOCK_API_KEY": self.api_key,
             "BACKSTOCK_SECRET_KEYS": Fernet.generate_key().decode(),
+            "PAGED_UP_TO": "0",  # tests' stores are small, and mostly there for the bulk route
         }
 
     @property

@@ -209,7 +209,7 @@ class RedactionRow(NamedTuple):
 
 
 class AuditedRow(NamedTuple):
-    """`stage.audited`: what an audit compares. Here the batch id column is the job's."""
+    """`stage.audited`: what an audit compares. In front of it stand the job's id and the operation's."""
 
     table_name: str
     id: int
@@ -265,14 +265,15 @@ async def stage(tx: Connection, batch_id: int, rows: Sequence[Row]) -> None:
     for row in rows:
         by_type.setdefault(type(row), []).append(row)
     for row_type, same in by_type.items():
-        await copy(tx, TABLES[row_type], ("batch_id", *row_type._fields), batch_id, same)
+        await copy(tx, TABLES[row_type], ("batch_id", *row_type._fields), (batch_id,), same)
 
 
 async def copy(
-    tx: Connection, table: str, columns: Sequence[str], first: int, rows: Iterable[Sequence[object]]
+    tx: Connection, table: str, columns: Sequence[str], first: Sequence[int], rows: Iterable[Sequence[object]]
 ) -> None:
-    """COPY rows into `stage.<table>`, each with `first` (its batch or job) in front."""
-    lines = "".join(f"{first}\t{_line(row)}\n" for row in rows)
+    """COPY rows into `stage.<table>`, each with `first` (its batch, or its job and operation) in front."""
+    prefix = "".join(f"{value}\t" for value in first)
+    lines = "".join(f"{prefix}{_line(row)}\n" for row in rows)
     await tx.copy_to_table(table, schema_name="stage", columns=list(columns), source=_chunks(lines.encode()))
 
 

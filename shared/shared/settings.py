@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     backstock_api_key: SecretStr = SecretStr("")
     backstock_secret_keys: SecretStr = SecretStr("")
     recent_days: int = Field(3, ge=1, le=60)
+    paged_up_to: int = Field(250, ge=0, le=10_000)
+    bulk_stuck_after: float = Field(900, ge=1)
     log_level: str = Field("INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
 
     @field_validator("database_url")

@@ -48,7 +48,12 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     route.on_long(WebhooksRegistered, partial(on_webhooks_registered, shops=shops), workers=JOBS_AT_ONCE)
     route.on_long(
         JobQueued,
-        partial(on_job_queued, shops=shops, recent_days=parts.settings.recent_days),
+        partial(
+            on_job_queued,
+            shops=shops,
+            recent_days=parts.settings.recent_days,
+            paged_up_to=parts.settings.paged_up_to,
+        ),
         workers=JOBS_AT_ONCE,
     )
     route.on(BulkFinished, on_bulk_finished)
@@ -56,7 +61,7 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     route.on(Promoted, on_promoted)
     route.on(JobCompleted, on_job_completed)
     try:
-        yield Wiring(tasks=(Scheduler(shops).run,))
+        yield Wiring(tasks=(Scheduler(shops, parts.settings.bulk_stuck_after).run,))
     finally:
         await shopify.close()
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from bulk_runner.resources import customers, orders, products
 from bulk_runner.resources.nodes import LineKind
+from bulk_runner.windows import Window
 from shared.db import Connection, Pool, load_queries
 from shared.events import JobKind, Resource
 
@@ -19,11 +20,6 @@ LINES: dict[Resource, dict[str, LineKind]] = {
     "orders": orders.LINES,
     "customers": customers.LINES,
     "products": products.LINES,
-}
-TABLES: dict[Resource, tuple[str, ...]] = {
-    "orders": ("orders", "order_line_items", "refunds"),
-    "customers": ("customers",),
-    "products": ("products", "product_variants"),
 }
 
 
@@ -37,7 +33,7 @@ class Operation:
     job_id: int
     kind: JobKind
     resource: Resource
-    search: str
+    window: Window
     state: str
     attempt: int
     polls: int
@@ -54,6 +50,8 @@ class Operation:
     lines_done: int
     roots_done: int
     batches_done: int
+    cancel_requested: bool
+    frozen_for: float | None
 
     @property
     def marker(self) -> str:
@@ -80,11 +78,6 @@ class Operation:
         """The types of object that its file holds."""
         return LINES[self.resource]
 
-    @property
-    def tables(self) -> tuple[str, ...]:
-        """The tables that its file fills."""
-        return TABLES[self.resource]
-
     def event_fields(self) -> dict[str, Any]:
         """What every event about it carries."""
         return {
@@ -104,6 +97,7 @@ async def load_operation(db: Pool | Connection, operation_id: int) -> Operation:
         raise LookupError(f"there is no bulk operation {operation_id}")
     fields = dict(row)
     fields["marker_id"] = fields.pop("marker")
+    fields["window"] = Window(fields.pop("window_start"), fields.pop("window_end"))
     fields["gid"] = fields["gid"] or ""
     fields["file_size"] = fields["file_size"] or 0
     return Operation(**fields)

@@ -17,7 +17,7 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 import structlog
 
-from bulk_runner.audit import finish_audit
+from bulk_runner.audit import finish_audit, stage_audited
 from bulk_runner.bulk_operation import Operation, load_operation
 from bulk_runner.download import DownloadError, Lines, LinkExpiredError, read_lines
 from bulk_runner.poll_bulk import ask, restart
@@ -29,7 +29,7 @@ from shared.events import BulkReady, StagedBatch
 from shared.lease import Lease, lease
 from shared.outages import OutageError
 from shared.outbox import emit
-from shared.rows import AuditedRow, Row, copy, count, stage
+from shared.rows import AuditedRow, Row, count, stage
 
 log = structlog.get_logger()
 queries = load_queries("bulk_runner")
@@ -117,7 +117,7 @@ async def _stage(shops: Shops, held: Lease, operation: Operation, lines: Lines) 
     async with shops.pool.acquire() as tx, tx.transaction():
         await held.hold(tx)
         if operation.is_audit:
-            await copy(tx, "audited", ("job_id", *AuditedRow._fields), operation.job_id, parsed.audited)
+            await stage_audited(tx, operation.job_id, operation.id, parsed.audited)
         else:
             await _add_batch(tx, operation, parsed.rows)
         await _set_aside(tx, operation, parsed)
@@ -198,6 +198,6 @@ async def _close(tx: Connection, operation: Operation) -> None:
     if not await tx.fetchval(queries["all_operations_staged"], operation.job_id):
         return
     if operation.is_audit:
-        await finish_audit(tx, operation)
+        await finish_audit(tx, operation.job_id, operation.connection_id, operation.brand_id)
     else:
         await tx.execute(queries["job_is_staged"], operation.job_id)

@@ -1,8 +1,9 @@
-"""recent_sync and catch_up: pages -> StagedBatch*.
+"""What is read by pages -> StagedBatch*.
 
     recent_sync   orders of the last days, newest first: what a merchant looks at first
     catch_up      everything that changed since the bulk snapshots began, less an overlap; and the lines of
                   refunds, which bulk operations cannot give
+    bulk_*        all of a resource that a store has little of
 
 Each page is staged in a transaction that holds the job's lease and moves the cursor; after a crash
 another runner goes on at the page that was not committed.
@@ -11,7 +12,7 @@ another runner goes on at the page that was not committed.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Literal, TypeAlias
@@ -24,7 +25,7 @@ from bulk_runner.resources.nodes import Page
 from bulk_runner.resources.refunds import RefundOf, refund_line_rows
 from bulk_runner.shops import Shops
 from shared.db import Connection, Pool, load_queries, settle
-from shared.events import JobQueued, Resource, Source, StagedBatch
+from shared.events import JobKind, JobQueued, Resource, Source, StagedBatch
 from shared.lease import lease
 from shared.outages import OutageError
 from shared.outbox import emit
@@ -45,16 +46,20 @@ ReadPage: TypeAlias = Callable[[Shop, str, str | None, str], Awaitable[Page]]
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """One resource to read: the pages that match `search`, from `after` on."""
+class Reading:
+    """One resource to read: the pages that match `search`, from the cursor `after` on."""
 
     resource: Resource | Literal["refunds"]
     read: ReadPage
-    search: str
-    after: str | None
+    search: str = ""
+    after: str | None = None
 
 
-async def read_pages(event: JobQueued, shops: Shops, recent_days: int) -> None:
+Plan: TypeAlias = Callable[[JobQueued, asyncpg.Record], list[Reading]]
+SOURCES: dict[JobKind, Source] = {"recent_sync": "recent", "catch_up": "catch_up"}  # else: bulk
+
+
+async def read_pages(event: JobQueued, shops: Shops, plan: Plan) -> None:
     """Read and stage page by page under the job's lease."""
     async with lease(shops.pool, f"job:{event.job_id}") as held:
         if held is None:
@@ -65,9 +70,9 @@ async def read_pages(event: JobQueued, shops: Shops, recent_days: int) -> None:
                 await settle(tx, event, "bulk-runner")
             return
         shop = await shops.open(event.connection_id)
-        source: Source = "recent" if event.kind == "recent_sync" else "catch_up"
+        source = SOURCES.get(event.kind, "bulk")
         position: dict[str, Any] = dict(job["position"])
-        async for reading, page in _pages(shop, _plan(event, job, recent_days, shops.pool)):
+        async for reading, page in _pages(shop, _remaining(plan(event, job), position)):
             position[reading.resource] = page.next or "end"
             async with shops.pool.acquire() as tx, tx.transaction():
                 await held.hold(tx)
@@ -81,27 +86,41 @@ async def read_pages(event: JobQueued, shops: Shops, recent_days: int) -> None:
             await settle(tx, event, "bulk-runner")
 
 
-def _plan(event: JobQueued, job: asyncpg.Record, recent_days: int, pool: Pool) -> list[_Reading]:
-    position: dict[str, str] = job["position"]
-    if event.kind == "recent_sync":
-        since = (job["since"] or job["created_at"]) - timedelta(days=recent_days)
-        plan: list[tuple[Resource | Literal["refunds"], ReadPage, str]] = [
-            ("orders", _newest_orders, f"created_at:>='{_iso(since)}'")
-        ]
-    else:
-        since = (job["since"] or job["created_at"] - DEFAULT_CATCH_UP) - OVERLAP
-        search = f"updated_at:>='{_iso(since)}'"
-        plan = [
-            ("orders", orders.page, search),
-            ("customers", customers.page, search),
-            ("products", products.page, search),
-            ("refunds", partial(_refund_lines, pool, event.connection_id), ""),
-        ]
+def _remaining(plan: list[Reading], position: dict[str, str]) -> list[Reading]:
+    """What is left to read after a crash."""
     return [
-        _Reading(resource, read, search, position.get(resource))
-        for resource, read, search in plan
-        if position.get(resource) != "end"
+        replace(reading, after=position.get(reading.resource))
+        for reading in plan
+        if position.get(reading.resource) != "end"
     ]
+
+
+def recent_plan(_: JobQueued, job: asyncpg.Record, days: int) -> list[Reading]:
+    """The orders of the last days, newest first."""
+    since = (job["since"] or job["created_at"]) - timedelta(days=days)
+    return [Reading("orders", _newest_orders, f"created_at:>='{_iso(since)}'")]
+
+
+def catch_up_plan(event: JobQueued, job: asyncpg.Record, pool: Pool) -> list[Reading]:
+    """What changed since the bulk snapshots began, and what bulk operations could not give."""
+    since = (job["since"] or job["created_at"] - DEFAULT_CATCH_UP) - OVERLAP
+    search = f"updated_at:>='{_iso(since)}'"
+    return [
+        Reading("orders", orders.page, search),
+        Reading("customers", customers.page, search),
+        Reading("products", products.page, search),
+        Reading("refunds", partial(_refund_lines, pool, event.connection_id)),
+    ]
+
+
+def whole_plan(_: JobQueued, __: asyncpg.Record, resource: Resource) -> list[Reading]:
+    """All of a small resource."""
+    pages: dict[Resource, ReadPage] = {
+        "orders": _newest_orders,
+        "customers": customers.page,
+        "products": products.page,
+    }
+    return [Reading(resource, pages[resource])]
 
 
 async def _newest_orders(shop: Shop, search: str, after: str | None, sent_at: str) -> Page:
@@ -118,7 +137,7 @@ async def _refund_lines(
     return Page(rows, str(refunds[-1].id) if len(refunds) == REFUNDS_A_PAGE else None)
 
 
-async def _pages(shop: Shop, readings: list[_Reading]) -> AsyncIterator[tuple[_Reading, Page]]:
+async def _pages(shop: Shop, readings: list[Reading]) -> AsyncIterator[tuple[Reading, Page]]:
     for reading in readings:
         after, more = reading.after, True
         while more:

@@ -2,7 +2,8 @@
 
     planned --run--> running --COMPLETED--> ready (-> BulkReady) --on_bulk_ready--> staged
        ^                |
-       +----------------+ FAILED, CANCELED, EXPIRED: once more, ATTEMPTS at the most
+       +----------------+ CANCELED, EXPIRED, no file: once more; FAILED, stuck: as two halves of its
+                          window, where it can be cut; ATTEMPTS at the most
 
 When an operation is due stands in Postgres, so nothing here remembers anything: any runner may do the next
 step of any operation, and a lost process is a late poll. An operation is started once: before that we look
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import assert_never
 
 import msgspec
@@ -22,7 +23,8 @@ import structlog
 from bulk_runner.bulk_operation import Operation, load_operation
 from bulk_runner.documents import bulk_document, document
 from bulk_runner.shops import Shops
-from shared.db import affected, load_queries
+from bulk_runner.windows import Window
+from shared.db import Connection, affected, load_queries
 from shared.events import BulkProgressed, BulkReady, BulkStarted, Problem
 from shared.jobs import fail_job
 from shared.lease import lease
@@ -35,13 +37,14 @@ log = structlog.get_logger()
 queries = load_queries("bulk_runner")
 
 ATTEMPTS = 4  # runs of one operation that Shopify ended badly
+SLOTS = 5  # bulk queries that one app may run at a shop since API 2026-01
 AT_ONCE = 20  # operations one runner starts or polls together
 TAKEN_FOR = 45.0  # seconds the others leave a taken operation alone; longer than any step takes
 IDLE = 0.5  # seconds between looks when no notification came
 FAST_POLLS = 20  # small operations end within seconds; then the webhook is waited for with patience
 POLL_FAST, POLL_SLOW = 0.5, 5.0  # seconds; a poll costs one point
 SLOT_WAIT_BASE, SLOT_WAIT_CAP = 1.0, 30.0  # seconds until the next try when the shop has no free slot
-RESTART_WAIT = 5.0  # seconds before an operation that Shopify ended badly runs again
+RESTART_WAIT = 2.0  # seconds before an operation that Shopify ended badly runs again, times its attempts
 BUSY = {"OPERATION_IN_PROGRESS", "LIMIT_REACHED"}
 
 
@@ -78,6 +81,16 @@ class PollBulk(msgspec.Struct, rename="camel"):
     """The answer of PollBulk; None if Shopify does not know the id."""
 
     bulk_operation: PolledOperation | None
+
+
+class _Canceled(msgspec.Struct, rename="camel"):
+    user_errors: list[UserErrors]
+
+
+class CancelBulk(msgspec.Struct, rename="camel"):
+    """The answer of CancelBulk."""
+
+    bulk_operation_cancel: _Canceled
 
 
 class _FoundOperation(msgspec.Struct, rename="camel"):
@@ -120,8 +133,8 @@ class Refused:
 class Scheduler:
     """Does what is due."""
 
-    def __init__(self, shops: Shops) -> None:
-        self.shops = shops
+    def __init__(self, shops: Shops, stuck_after: float) -> None:
+        self.shops, self.stuck_after = shops, stuck_after
         self._wakeups = Wakeups(shops.pool, "backstock_due")
 
     async def run(self) -> None:
@@ -131,7 +144,7 @@ class Scheduler:
             tasks.create_task(through_outages(self._look))
 
     async def _look(self) -> None:
-        due = await self.shops.pool.fetch(queries["take_due"], AT_ONCE, TAKEN_FOR)
+        due = await self.shops.pool.fetch(queries["take_due"], AT_ONCE, TAKEN_FOR, SLOTS)
         await asyncio.gather(*(self._step(row["id"]) for row in due))
         if not due:
             await self._wakeups.wait(IDLE)
@@ -143,7 +156,7 @@ class Scheduler:
             if operation.state == "planned":
                 await start(self.shops, shop, operation)
             else:
-                await poll(self.shops, shop, operation)
+                await poll(self.shops, shop, operation, self.stuck_after)
         except StoreError as error:
             await _fail(self.shops, operation, error.problem)
         except Exception as error:  # noqa: BLE001 - one store's trouble must not stop the others' steps
@@ -192,7 +205,7 @@ async def _adopt(shop: Shop, operation: Operation) -> Started | None:
 
 
 async def _run(shop: Shop, operation: Operation) -> Started | NoSlot | Refused:
-    query = bulk_document(operation.path, operation.document_name, operation.search, operation.marker)
+    query = bulk_document(operation.path, operation.document_name, operation.window.search, operation.marker)
     answer = await shop.query(RunBulk, document("shopify.graphql", "RunBulk"), {"query": query})
     run = answer.bulk_operation_run_query
     if run.bulk_operation:
@@ -215,16 +228,44 @@ async def ask(shop: Shop, gid: str) -> PolledOperation | None:
     return answer.bulk_operation
 
 
-async def poll(shops: Shops, shop: Shop, operation: Operation) -> None:
+async def poll(shops: Shops, shop: Shop, operation: Operation, stuck_after: float) -> None:
     """Look at a running operation. -> BulkProgressed or BulkReady"""
     polled = await ask(shop, operation.gid)
-    match polled.status if polled else "EXPIRED":
-        case "CREATED" | "RUNNING" | "CANCELING" if polled:
+    match polled:
+        case None:
+            await restart(shops, operation, "Shopify no longer knows it")
+        case PolledOperation(status="CREATED" | "RUNNING" | "CANCELING"):
             await _note_progress(shops, operation, polled)
-        case "COMPLETED" if polled:
+            if (operation.frozen_for or 0) > stuck_after and not operation.cancel_requested:
+                await _cancel(shops, shop, operation)
+        case PolledOperation(status="COMPLETED", url=None) if int(polled.object_count):
+            await restart(shops, operation, "it completed without a file")
+        case PolledOperation(status="COMPLETED"):
             await _make_ready(shops, operation, polled)
-        case status:
-            await restart(shops, operation, f"Shopify ended it as {status}")
+        case PolledOperation(error_code="ACCESS_DENIED"):
+            await _fail(shops, operation, _denied(operation))
+        case PolledOperation(status="CANCELED") if not operation.cancel_requested:
+            await restart(shops, operation, "it was canceled, not by us")
+        case PolledOperation(status="EXPIRED"):
+            await restart(shops, operation, "its file expired")
+        case PolledOperation():  # FAILED, or canceled by us because it was stuck: too much at once, perhaps
+            why = polled.error_code or polled.status
+            await restart(shops, operation, f"Shopify ended it as {why}", halve=True)
+
+
+def _denied(operation: Operation) -> Problem:
+    return Problem(
+        code="access_denied",
+        message=f"Shopify denied the bulk operation of {operation.resource}.",
+        action="Grant the app its scopes, or renew its token, and connect the store again.",
+    )
+
+
+async def _cancel(shops: Shops, shop: Shop, operation: Operation) -> None:
+    """Its counters are frozen: ask Shopify to end it. It holds its slot until it has ended."""
+    log.warning("bulk.stuck", operation=operation.id, gid=operation.gid, seconds=operation.frozen_for)
+    await shop.query(CancelBulk, document("shopify.graphql", "CancelBulk"), {"id": operation.gid})
+    await shops.pool.execute(queries["request_cancel"], operation.id, POLL_FAST)
 
 
 async def _note_progress(shops: Shops, operation: Operation, polled: PolledOperation) -> None:
@@ -251,6 +292,7 @@ async def _make_ready(shops: Shops, operation: Operation, polled: PolledOperatio
     async with shops.pool.acquire() as tx, tx.transaction():
         status = await tx.execute(queries["operation_ready"], operation.id, objects, roots, size)
         if affected(status):
+            await _free_slot(tx, operation)
             await emit(
                 tx,
                 BulkReady(
@@ -260,8 +302,8 @@ async def _make_ready(shops: Shops, operation: Operation, polled: PolledOperatio
     log.info("bulk.ready", operation=operation.id, objects=objects, bytes=size)
 
 
-async def restart(shops: Shops, operation: Operation, why: str) -> None:
-    """Run it again from the start, unless it was tried often enough."""
+async def restart(shops: Shops, operation: Operation, why: str, *, halve: bool = False) -> None:
+    """Run it again from the start, or as two halves of its window, unless it was tried often enough."""
     if operation.attempt >= ATTEMPTS:
         problem = Problem(
             code="bulk_failed",
@@ -270,15 +312,44 @@ async def restart(shops: Shops, operation: Operation, why: str) -> None:
         )
         await _fail(shops, operation, problem)
         return
-    log.warning("bulk.restart", operation=operation.id, attempt=operation.attempt, why=why)
     async with shops.pool.acquire() as tx, tx.transaction():
-        await tx.execute(queries["restart_operation"], operation.id, RESTART_WAIT)
+        halves = await _halves(tx, operation) if halve else None
+        if halves is None:
+            await tx.execute(queries["restart_operation"], operation.id, RESTART_WAIT * operation.attempt)
+        elif affected(await tx.execute(queries["split_operation"], operation.id)):
+            for window in halves:
+                await tx.execute(
+                    queries["plan_operation"],
+                    operation.connection_id,
+                    operation.job_id,
+                    operation.resource,
+                    window.start,
+                    window.end,
+                    operation.attempt + 1,
+                )
         if operation.is_audit:
-            await tx.execute(queries["forget_audited_of"], operation.job_id, list(operation.tables))
+            await tx.execute(queries["forget_audited_of"], operation.job_id, operation.id)
+        await _free_slot(tx, operation)
+    log.warning(
+        "bulk.restart", operation=operation.id, attempt=operation.attempt, why=why, halves=bool(halves)
+    )
+
+
+async def _halves(tx: Connection, operation: Operation) -> tuple[Window, Window] | None:
+    oldest = await tx.fetchval(queries["oldest_order"], operation.job_id)
+    if oldest is None or operation.resource != "orders":
+        return None
+    return operation.window.halves(oldest, datetime.now(UTC))
+
+
+async def _free_slot(tx: Connection, operation: Operation) -> None:
+    await tx.execute(queries["slot_is_free"], operation.connection_id)
+    await tx.execute(queries["wake_scheduler"])
 
 
 async def _fail(shops: Shops, operation: Operation, problem: Problem) -> None:
     log.warning("bulk.failed", operation=operation.id, problem=problem.message)
     async with shops.pool.acquire() as tx, tx.transaction():
         await tx.execute(queries["fail_operation"], operation.id, problem.model_dump())
+        await _free_slot(tx, operation)
         await fail_job(tx, operation.job_id, problem)

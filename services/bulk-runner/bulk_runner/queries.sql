@@ -61,28 +61,50 @@ where o.job_id in (
 select round from control.jobs where id = $1;
 
 -- plan_operation: one bulk operation of a job
-insert into control.bulk_operations (connection_id, job_id, resource, search) values ($1, $2, $3, $4) returning id;
+insert into control.bulk_operations (connection_id, job_id, resource, window_start, window_end, attempt)
+values ($1, $2, $3, $4, $5, $6);
 
--- operations_of_job: planned before, if the event comes twice
-select count(*) from control.bulk_operations where job_id = $1;
+-- note_pages: a resource that an audit read by pages, as if it were an operation that is staged
+insert into control.bulk_operations (connection_id, job_id, resource, state, shopify_created_at)
+values ($1, $2, $3, 'staged', $4)
+returning id;
 
--- take_due: operations to start or to poll now; taking one keeps the others off it for a while
+-- planned_resources: what of a job is planned or read already, if the event comes twice
+select distinct resource from control.bulk_operations where job_id = $1;
+
+-- take_due: operations to start or to poll now; taking one keeps the others off it for a while. No more are
+-- started than the shop has slots, the oldest plan (the newest window) first
+with busy as (
+    select connection_id, count(*) as running from control.bulk_operations where state = 'running' group by 1
+),
+startable as (
+    select o.id, row_number() over (partition by o.connection_id order by o.id) + coalesce(b.running, 0) as slot
+    from control.bulk_operations o
+    left join busy b on b.connection_id = o.connection_id
+    where o.state = 'planned' and o.due_at <= now()
+)
 update control.bulk_operations
 set due_at = now() + $2::float8 * interval '1 second'
 where id in (
-    select id from control.bulk_operations
-    where state in ('planned', 'running') and due_at <= now()
-    order by due_at
+    select id from control.bulk_operations o
+    where o.due_at <= now()
+      and (o.state = 'running' or o.id in (select s.id from startable s where s.slot <= $3))
+    order by o.state desc, o.id
     limit $1
     for update skip locked
 )
 returning id;
 
+-- slot_is_free: one operation less runs; whoever waits for a slot need not wait longer
+update control.bulk_operations set due_at = now()
+where connection_id = $1 and state = 'planned' and waits > 0;
+
 -- operation: all that is known of it
 select
-    o.id, o.connection_id, o.job_id, o.resource, o.search, o.state, o.attempt, o.polls, o.waits, o.marker,
+    o.id, o.connection_id, o.job_id, o.resource, o.window_start, o.window_end, o.state, o.attempt, o.polls, o.waits, o.marker,
     o.gid, o.revision, o.shopify_status, o.shopify_created_at, o.object_count, o.root_object_count,
-    o.file_size, o.bytes_done, o.lines_done, o.roots_done, o.batches_done, j.kind, c.brand_id
+    o.file_size, o.bytes_done, o.lines_done, o.roots_done, o.batches_done, o.cancel_requested, j.kind, c.brand_id,
+    extract(epoch from now() - o.moved_at)::float8 as frozen_for
 from control.bulk_operations o
 join control.jobs j on j.id = o.job_id
 join control.connections c on c.id = o.connection_id
@@ -96,6 +118,7 @@ set
     shopify_created_at = $3,
     shopify_status = 'CREATED',
     polls = 0,
+    moved_at = now(),
     due_at = now() + $4::float8 * interval '1 second'
 where id = $1 and state = 'planned';
 
@@ -108,6 +131,7 @@ where id = $1 and state = 'planned';
 update control.bulk_operations
 set
     polls = polls + 1,
+    moved_at = case when (object_count, shopify_status) = ($3, $2) then moved_at else now() end,
     shopify_status = $2,
     object_count = $3,
     root_object_count = $4,
@@ -136,9 +160,22 @@ set
     bytes_done = 0,
     lines_done = 0,
     roots_done = 0,
+    object_count = 0,
+    root_object_count = 0,
     waits = 0,
+    cancel_requested = false,
     due_at = now() + $2::float8 * interval '1 second'
 where id = $1 and state in ('running', 'ready');
+
+-- split_operation: two halves take its place
+update control.bulk_operations set state = 'split' where id = $1 and state in ('running', 'ready');
+
+-- request_cancel: it is stuck, and we have said so to Shopify
+update control.bulk_operations set cancel_requested = true, due_at = now() + $2::float8 * interval '1 second'
+where id = $1 and state = 'running';
+
+-- oldest_order: where the history of a job begins
+select (position ->> 'oldest')::timestamptz from control.jobs where id = $1;
 
 -- fail_operation: it was tried often enough
 update control.bulk_operations set state = 'failed', problem = $2 where id = $1;
@@ -164,7 +201,7 @@ where id = $1 and state = 'ready';
 update control.bulk_operations set state = 'staged' where id = $1 and state = 'ready';
 
 -- all_operations_staged: nothing of the job is left to download
-select not exists (select from control.bulk_operations where job_id = $1 and state <> 'staged');
+select not exists (select from control.bulk_operations where job_id = $1 and state not in ('staged', 'split'));
 
 -- set_line_aside: a line that is no row; it does not sink its batch
 insert into control.dead_letters (event_id, event_type, service, connection_id, payload, error, deliveries)
@@ -174,7 +211,7 @@ on conflict (event_id, service) do nothing;
 -- compare_tables: Shopify's rows beside ours. What is newer here than in the snapshot counts with Shopify's
 -- figure; what came or went since the snapshot does not count at all
 with theirs as (
-    select
+    select distinct on (a.table_name, a.id)
         a.table_name,
         case a.table_name
             when 'order_line_items' then 'orders'
@@ -188,12 +225,16 @@ with theirs as (
         a.amount
     from stage.audited a
     where a.job_id = $1
+    order by a.table_name, a.id, a.updated_at desc nulls last
 ),
 roots as (
     select table_name, id, updated_at from theirs where table_name = root_table
 ),
 snapshot as (
-    select resource, shopify_created_at as taken_at from control.bulk_operations where job_id = $1
+    select resource, min(shopify_created_at) as taken_at
+    from control.bulk_operations
+    where job_id = $1 and state = 'staged'
+    group by resource
 ),
 ours as (
     select
@@ -270,8 +311,8 @@ from judged
 group by table_name
 order by table_name;
 
--- forget_audited_of: an audit operation starts over
-delete from stage.audited where job_id = $1 and table_name = any($2);
+-- forget_audited_of: an audit operation starts over, or another way
+delete from stage.audited where job_id = $1 and operation_id = $2;
 
 -- keep_audit: what an audit found
 insert into control.audits (connection_id, job_id, equal, tables) values ($1, $2, $3, $4);

@@ -56,9 +56,10 @@ create table control.bulk_operations (
     connection_id bigint not null references control.connections (id),
     job_id bigint not null references control.jobs (id),
     resource text not null check (resource in ('orders', 'customers', 'products')),
-    search text not null default '',
+    window_start timestamptz,
+    window_end timestamptz,
     state text not null default 'planned' check (
-        state in ('planned', 'running', 'ready', 'staged', 'failed', 'canceled')
+        state in ('planned', 'running', 'ready', 'staged', 'split', 'failed', 'canceled')
     ),
     attempt integer not null default 1,
     due_at timestamptz not null default now(),
@@ -72,6 +73,8 @@ create table control.bulk_operations (
     object_count bigint not null default 0,
     root_object_count bigint not null default 0,
     file_size bigint,
+    moved_at timestamptz,
+    cancel_requested boolean not null default false,
     bytes_done bigint not null default 0,
     lines_done bigint not null default 0,
     roots_done bigint not null default 0,
@@ -81,6 +84,9 @@ create table control.bulk_operations (
     unique (connection_id, gid)
 );
 comment on column control.bulk_operations.due_at is 'planned: when to start it; running: when to poll it next.';
+comment on column control.bulk_operations.window_start is 'Orders created from here on; null: from the first.';
+comment on column control.bulk_operations.window_end is 'Orders created before; null: up to now.';
+comment on column control.bulk_operations.moved_at is 'When Shopify''s counters last moved; frozen ones mean it is stuck.';
 comment on column control.bulk_operations.marker is 'Stands in the query as a comment: how we know our own.';
 comment on column control.bulk_operations.bytes_done is 'How much of the file is staged; a download goes on here.';
 create index bulk_operations_due on control.bulk_operations (due_at) where state in ('planned', 'running');

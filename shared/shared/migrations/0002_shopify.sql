@@ -247,7 +247,7 @@ comment on column shopify.customers.sent_at is 'When Shopify sent this copy; bre
 comment on column shopify.customers.revision is 'Which staged copy this is; children carry that of their parent''s copy.';
 comment on column shopify.customers.redacted_at is 'When personal data was erased on request; older copies cannot bring it back.';
 comment on column shopify.customers.summary_at is 'When number_of_orders and amount_spent were true.';
-comment on column shopify.customers.tags_at is 'When tags were true.';
+comment on column shopify.customers.tags_at is 'When a copy with all tags was sent.';
 
 create table shopify.products (
     connection_id bigint not null references control.connections (id),

@@ -194,6 +194,7 @@ create index on stage.redactions (batch_id);
 -- What an audit read from Shopify: just enough to compare. Emptied when the audit has compared.
 create table stage.audited (
     job_id bigint not null,
+    operation_id bigint not null,
     table_name text not null,
     id bigint not null,
     parent_id bigint,
@@ -575,7 +576,8 @@ begin
         synced_at = now()
     where excluded.summary_at >= coalesce(t.summary_at, '-infinity');
 
-    -- Tags that were added or removed, in the order of events; a copy that is younger has them already.
+    -- Tags that were added or removed. A whole copy that is younger has them already; among themselves they
+    -- may come in any order, so one does not make another late.
     for change in select * from stage.customer_tags where batch_id = b.id order by sent_at loop
         insert into shopify.customers as t (connection_id, id, tags, source, sent_at, revision)
         values (b.connection_id, change.id, stage.sort_tags(change.added), b.source, change.sent_at, b.revision)
@@ -584,7 +586,6 @@ begin
             tags = stage.sort_tags(array(
                 select tag from unnest(coalesce(t.tags, '{}') || change.added) as tag where tag <> all (change.removed)
             )),
-            tags_at = case when t.tags_at is not null then change.sent_at end,  -- else others may be missing
             synced_at = now()
         where change.sent_at >= coalesce(t.tags_at, '-infinity');
     end loop;

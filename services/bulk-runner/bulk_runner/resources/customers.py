@@ -87,6 +87,14 @@ def _audited(node: CustomerNode) -> list[AuditedRow]:
     return [AuditedRow("customers", numeric_id(node.id), None, node.updated_at, spent)]
 
 
+async def audit_page(shop: Shop, after: str | None) -> tuple[list[AuditedRow], str | None]:
+    """A page of what an audit compares, and the cursor after it."""
+    page_ = (
+        await shop.query(CustomersPage, document(PATH, "AuditCustomersPage"), {"after": after})
+    ).customers
+    return [row for node in page_.nodes for row in _audited(node)], page_.page_info.next
+
+
 LINES = {
     "Customer": LineKind(
         msgspec.json.Decoder(CustomerNode),

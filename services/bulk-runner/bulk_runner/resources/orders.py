@@ -243,11 +243,21 @@ def _audited_order(node: OrderNode) -> list[AuditedRow]:
     return [AuditedRow("orders", order_id, None, node.updated_at, amount(node.total_price_set)), *refunds]
 
 
-def _audited_line(line: LineItemNode) -> list[AuditedRow]:
-    row = AuditedRow(
-        "order_line_items", numeric_id(line.id), parent_id(line.parent), None, amount(line.original_total_set)
-    )
-    return [row]
+def _audited_line(line: LineItemNode, order: str | None = None) -> list[AuditedRow]:
+    order_id = parent_id(order or line.parent)
+    return [
+        AuditedRow("order_line_items", numeric_id(line.id), order_id, None, amount(line.original_total_set))
+    ]
+
+
+async def audit_page(shop: Shop, after: str | None) -> tuple[list[AuditedRow], str | None]:
+    """A page of what an audit compares, and the cursor after it."""
+    page_ = (await shop.query(OrdersPage, document(PATH, "AuditOrdersPage"), {"after": after})).orders
+    rows: list[AuditedRow] = []
+    for node in page_.nodes:
+        rows += _audited_order(node)
+        rows += [row for line in await _all_lines(shop, node) for row in _audited_line(line, node.id)]
+    return rows, page_.page_info.next
 
 
 LINES = {

@@ -143,8 +143,19 @@ def _audited_product(node: ProductNode) -> list[AuditedRow]:
     return [AuditedRow("products", numeric_id(node.id), None, node.updated_at, None)]
 
 
-def _audited_variant(node: VariantNode) -> list[AuditedRow]:
-    return [AuditedRow("product_variants", numeric_id(node.id), parent_id(node.parent), None, node.price)]
+def _audited_variant(node: VariantNode, product: str | None = None) -> list[AuditedRow]:
+    product_id = parent_id(product or node.parent)
+    return [AuditedRow("product_variants", numeric_id(node.id), product_id, None, node.price)]
+
+
+async def audit_page(shop: Shop, after: str | None) -> tuple[list[AuditedRow], str | None]:
+    """A page of what an audit compares, and the cursor after it."""
+    page_ = (await shop.query(ProductsPage, document(PATH, "AuditProductsPage"), {"after": after})).products
+    rows: list[AuditedRow] = []
+    for node in page_.nodes:
+        rows += _audited_product(node)
+        rows += [row for v in await _all_variants(shop, node) for row in _audited_variant(v, node.id)]
+    return rows, page_.page_info.next
 
 
 LINES = {
