@@ -199,7 +199,7 @@ def _cost(parent, field, fragments, sizes, *, root=False):
     below = sum(_cost(p, f, fragments, sizes) for p, f in inside)
     if kind.name == "Count":
         return 10 if root else 1
-    if root and any(argument.name.value == "ids" for argument in field.arguments):
+    if root and any(argument.name.value == "ids" for argument in field.arguments or ()):
         return size(field, "ids", sizes) * (1 + below)
     return below + (0 if kind.name in FREE else 1)
 
