@@ -26,9 +26,11 @@ from status.snapshot import Snapshot, read_snapshot, read_snapshots
 log = structlog.get_logger()
 
 CHANNEL = "backstock_progress"
+LISTENER = "backstock-status-listener"  # the connection's name in pg_stat_activity
 FRAME_GAP = 0.1  # seconds: at most ten frames a second for a brand
 REFRESH = 5.0  # seconds: while a sync runs, times to go are told anew at least this often
-REFRESH_EARLY = 0.5  # seconds a refresh may come early: the gap and the query must fit in, too
+LOOK_EVERY = 0.5  # seconds between looks at what is due
+DUE_AFTER = REFRESH - 2 * LOOK_EVERY  # seconds: the look, the gap and the query must fit in, too
 LISTENER_CHECK = 5.0  # seconds between questions whether the listening connection still lives
 BACKOFF_CAP = 5.0  # seconds between tries while Postgres is away
 MAX_CLIENTS = 10_000  # of this process; about 10 KB each
@@ -74,12 +76,18 @@ class Channel:
 
     def show(self, snapshot: Snapshot) -> None:
         """Make this the newest frame if it says something new."""
-        due = snapshot.is_running and time.monotonic() - self.shown_at >= REFRESH - REFRESH_EARLY
-        if snapshot.id == self.snapshot.id and not due:
+        if snapshot.id == self.snapshot.id and not self.is_due():
             return
-        self.snapshot, self.frame, self.shown_at = snapshot, encode(snapshot), time.monotonic()
+        self.shown_at = time.monotonic()
+        if snapshot.id == self.snapshot.id and not snapshot.is_running:
+            return
+        self.snapshot, self.frame = snapshot, encode(snapshot)
         for client in self.clients:
             client.wake.set()
+
+    def is_due(self) -> bool:
+        """Whether the frame is so old that it should be looked at again."""
+        return time.monotonic() - self.shown_at >= DUE_AFTER
 
 
 def encode(snapshot: Snapshot) -> Frame:
@@ -177,8 +185,9 @@ class Hub:
 
     async def _refresh(self) -> None:
         while True:
-            await asyncio.sleep(REFRESH - REFRESH_EARLY)
-            self._mark(self.channels)
+            await asyncio.sleep(LOOK_EVERY)
+            if due := [brand_id for brand_id, channel in self.channels.items() if channel.is_due()]:
+                self._mark(due)
 
     async def _listen(self) -> None:
         delay = 0.1
@@ -194,7 +203,12 @@ class Hub:
 
     async def _hear(self) -> None:
         """Listen on a connection of its own until it breaks; what was said meanwhile is read again."""
-        connection = await asyncpg.connect(self.dsn, timeout=LISTENER_CHECK, command_timeout=LISTENER_CHECK)
+        connection = await asyncpg.connect(
+            self.dsn,
+            timeout=LISTENER_CHECK,
+            command_timeout=LISTENER_CHECK,
+            server_settings={"application_name": LISTENER},
+        )
         try:
             await connection.add_listener(CHANNEL, self._on_word)
             self.listening = True

@@ -21,6 +21,7 @@ PREPARED, STAGED, PROMOTED = 0.2, 0.2, 0.6  # parts of a resource
 BEGUN = 0.3  # how much of a step without a count is credited once it is under way
 BEFORE_LIVE = 99.0  # percent; the rest is the proof
 SMALLEST_SHARE = 0.05  # a resource's least share of the history: a small one must show, too
+ALL_BUT = 0.99  # of the count is as good as all: orders are made and deleted while a job runs
 PACE_WINDOW = 30  # seconds that a rate looks back
 CLOSING = 10  # seconds that catch-up and audit usually add
 
@@ -149,8 +150,7 @@ def phase(progress: Progress, resource: Resource) -> Phase:
     if job.completed_at:
         return "done"
     operations = job.operations.values()
-    ready = bool(operations) and all(operation.ready is not None for operation in operations)
-    if ready and staged(job, resource) >= sum(operation.ready or 0 for operation in operations):
+    if staged(job, resource) >= (expected(progress, resource) or math.inf) * ALL_BUT:
         return "promoting"
     if staged(job, resource) or any(operation.ready is not None for operation in operations):
         return "downloading"

@@ -284,7 +284,7 @@ function periods(span) {
 
 function niceCeiling(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
-  return [1, 2, 4, 5, 10].map((step) => step * power).find((step) => step >= value && step >= 4) ?? Math.max(10 * power, 4);
+  return [1, 2, 4, 6, 8, 10].map((step) => step * power).find((step) => step >= value && step >= 4) ?? Math.max(10 * power, 4);
 }
 
 function showChart() {
