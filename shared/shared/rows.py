@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from shared.db import Connection
+if TYPE_CHECKING:  # rows themselves need no driver
+    from shared.db import Connection
 
 CHUNK_BYTES = 256 * 1024  # a COPY message; larger ones only cost memory
 

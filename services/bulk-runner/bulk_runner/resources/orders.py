@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -21,7 +21,9 @@ from bulk_runner.resources.nodes import (
 )
 from bulk_runner.resources.refunds import RefundOf, refund_line_rows
 from shared.rows import AuditedRow, LineItemRow, OrderRow, RefundRow, Row
-from shared.shopify import Shop
+
+if TYPE_CHECKING:  # a page is read through a shop; what it says is parsed without one
+    from shared.shopify import Shop
 
 PATH = "resources/orders.graphql"
 PAGE_SIZE = 50  # with 20 lines each about 150 points, of the 1,000 a query may cost

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from bulk_runner.documents import document
 from bulk_runner.resources.nodes import LineKind, Nodes, Page, Ref, numeric_id, parent_id, reference
 from shared.rows import AuditedRow, ProductRow, Row, VariantRow
-from shared.shopify import Shop
+
+if TYPE_CHECKING:  # a page is read through a shop; what it says is parsed without one
+    from shared.shopify import Shop
 
 PATH = "resources/products.graphql"
 PAGE_SIZE = 50  # with 20 variants each about 100 points

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from bulk_runner.documents import document
 from bulk_runner.resources.nodes import MoneyBag, Nodes, Ref, amount, numeric_id
 from shared.rows import RefundLineItemRow, RefundReadRow, Row
-from shared.shopify import Shop
+
+if TYPE_CHECKING:  # a page is read through a shop; what it says is parsed without one
+    from shared.shopify import Shop
 
 PATH = "resources/refunds.graphql"
 AT_ONCE = 40  # refunds a query: about 450 points asked for, most of them given back
