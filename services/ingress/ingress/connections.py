@@ -14,6 +14,7 @@ import msgspec
 import structlog
 from litestar import Controller, delete, get, post
 from litestar.connection import ASGIConnection
+from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 
@@ -216,7 +217,9 @@ class ConnectionsApi(Controller):
     tags = ("management",)
 
     @post("/connections", status_code=201)
-    async def connect(self, data: NewConnection, management: Management) -> ConnectionDocument:
+    async def connect(
+        self, data: NewConnection, management: NamedDependency[Management]
+    ) -> ConnectionDocument:
         """Connect a store with a custom-app token. The same brand and shop again: the same connection."""
         shop = shop_domain(data.shop)
         if shop is None:
@@ -233,7 +236,7 @@ class ConnectionsApi(Controller):
     @get("/connections")
     async def list_connections(
         self,
-        management: Management,
+        management: NamedDependency[Management],
         limit: Annotated[int, Parameter(ge=1, le=500)] = 100,
         offset: Annotated[int, Parameter(ge=0, le=10**9)] = 0,
     ) -> list[ConnectionDocument]:
@@ -242,7 +245,9 @@ class ConnectionsApi(Controller):
         return [document(row) for row in rows]
 
     @get("/connections/{connection_id:int}")
-    async def read(self, connection_id: ConnectionId, management: Management) -> ConnectionDocument:
+    async def read(
+        self, connection_id: ConnectionId, management: NamedDependency[Management]
+    ) -> ConnectionDocument:
         """One connection."""
         row = await management.pool.fetchrow(queries["connection_by_id"], connection_id)
         if row is None:
@@ -250,7 +255,7 @@ class ConnectionsApi(Controller):
         return document(row)
 
     @delete("/connections/{connection_id:int}")
-    async def disconnect(self, connection_id: ConnectionId, management: Management) -> None:
+    async def disconnect(self, connection_id: ConnectionId, management: NamedDependency[Management]) -> None:
         """Disconnect a store: its token and its webhooks go, its data stay."""
         row = await management.pool.fetchrow(queries["connection_by_id"], connection_id)
         if row is None:
@@ -260,7 +265,9 @@ class ConnectionsApi(Controller):
             await remove(tx, connection_id, "disconnected")
 
     @post("/sync/{brand_id:str}", status_code=202)
-    async def sync(self, brand_id: str, data: SyncRequest, management: Management) -> SyncAccepted:
+    async def sync(
+        self, brand_id: str, data: SyncRequest, management: NamedDependency[Management]
+    ) -> SyncAccepted:
         """Run jobs again. A job that is under way goes on instead."""
         if unknown := [job for job in data.jobs if job not in JOB_KINDS]:
             raise ProblemError(
