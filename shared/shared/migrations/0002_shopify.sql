@@ -221,6 +221,8 @@ create table shopify.customers (
     redacted_at timestamptz,
     summary_at timestamptz,
     tags_at timestamptz,
+    tags_changed_at timestamptz,
+    tags_removed text[] not null default '{}',
     primary key (connection_id, id)
 );
 comment on table shopify.customers is 'Customers.';
@@ -248,6 +250,8 @@ comment on column shopify.customers.revision is 'Which staged copy this is; chil
 comment on column shopify.customers.redacted_at is 'When personal data was erased on request; older copies cannot bring it back.';
 comment on column shopify.customers.summary_at is 'When number_of_orders and amount_spent were true.';
 comment on column shopify.customers.tags_at is 'When a copy with all tags was sent.';
+comment on column shopify.customers.tags_changed_at is 'When a tag was last added or removed by webhook.';
+comment on column shopify.customers.tags_removed is 'Tags removed by webhook before any copy with all tags came.';
 
 create table shopify.products (
     connection_id bigint not null references control.connections (id),

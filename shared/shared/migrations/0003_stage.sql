@@ -486,9 +486,12 @@ begin
     return written || jsonb_build_object('refund_line_items', n);
 end $$;
 
-create function stage.sort_tags(tags text[]) returns text[]
+-- Tags with some added and some removed, in Shopify's order.
+create function stage.change_tags(tags text[], added text[], removed text[]) returns text[]
 language sql immutable as $$
-    select coalesce(array_agg(tag order by lower(tag), tag), '{}') from (select distinct unnest(tags) as tag) t;
+    select coalesce(array_agg(tag order by lower(tag), tag), '{}')
+    from (select distinct unnest(coalesce(tags, '{}') || added) as tag) t
+    where tag <> all (removed);
 $$;
 
 -- Customers. Webhooks leave out tags and totals (API 2025-01 and later): what they leave out stays as it is.
@@ -499,26 +502,12 @@ declare
     change stage.customer_tags;
     written jsonb := '{}';
 begin
-    -- An object may come twice in a batch: only its newest copy counts.
-    delete from stage.customers
-    where ctid = any (array(
-        select ctid
-        from (
-            select
-                ctid,
-                row_number() over (partition by id order by updated_at desc, sent_at desc, ordinal desc) as nth
-            from stage.customers
-            where batch_id = b.id
-        ) copies
-        where nth > 1
-    ));
-
     insert into shopify.customers as t (
         connection_id, id, first_name, last_name, email, phone, state, note, tags, number_of_orders,
         amount_spent, currency, verified_email, tax_exempt, created_at, updated_at, source, sent_at,
         revision, summary_at, tags_at
     )
-    select
+    select distinct on (s.id)
         b.connection_id, s.id, s.first_name, s.last_name, s.email, s.phone, s.state, s.note,
         coalesce(s.tags, '{}'), s.number_of_orders, s.amount_spent, s.currency, s.verified_email,
         s.tax_exempt, s.created_at, s.updated_at, b.source, s.sent_at, b.revision, case when
@@ -526,7 +515,7 @@ begin
         s.sent_at end
     from stage.customers s
     where s.batch_id = b.id
-    order by s.id
+    order by s.id, s.updated_at desc, s.sent_at desc, s.ordinal desc
     on conflict (connection_id, id) do update
     set
         first_name = excluded.first_name,
@@ -535,16 +524,10 @@ begin
         phone = excluded.phone,
         state = excluded.state,
         note = excluded.note,
-        tags = case when excluded.tags_at >= coalesce(t.tags_at, '-infinity') then excluded.tags else t.tags end,
-        number_of_orders = case when excluded.summary_at >= coalesce(t.summary_at, '-infinity') then excluded.number_of_orders else t.number_of_orders end,
-        amount_spent = case when excluded.summary_at >= coalesce(t.summary_at, '-infinity') then excluded.amount_spent else t.amount_spent end,
-        currency = case when excluded.summary_at >= coalesce(t.summary_at, '-infinity') then excluded.currency else t.currency end,
         verified_email = excluded.verified_email,
         tax_exempt = excluded.tax_exempt,
         created_at = excluded.created_at,
         updated_at = excluded.updated_at,
-        summary_at = greatest(t.summary_at, excluded.summary_at),
-        tags_at = greatest(t.tags_at, excluded.tags_at),
         deleted_at = null,
         synced_at = now(),
         source = excluded.source,
@@ -556,8 +539,42 @@ begin
     get diagnostics n = row_count;
     written := written || jsonb_build_object('customers', n);
 
-    -- Totals that came alone (`customers/purchasing_summary`): newer ones win, whatever the rest's age. They
-    -- may come before the customer does.
+    -- Totals and tags have ages of their own: a webhook's copy, which lacks them, may be the newer one of the
+    -- rest.
+    update shopify.customers t
+    set
+        number_of_orders = s.number_of_orders,
+        amount_spent = s.amount_spent,
+        currency = s.currency,
+        summary_at = s.sent_at
+    from (
+        select distinct on (id) * from stage.customers
+        where batch_id = b.id and number_of_orders is not null
+        order by id, sent_at desc
+    ) s
+    where t.connection_id = b.connection_id and t.id = s.id
+      and coalesce(t.summary_at, '-infinity') < s.sent_at;
+
+    update shopify.customers t
+    set
+        tags = case
+            when s.sent_at >= coalesce(t.tags_changed_at, '-infinity') then s.tags
+            else stage.change_tags(s.tags, t.tags, t.tags_removed)
+        end,
+        tags_at = s.sent_at,
+        tags_removed = '{}'
+    from (
+        select distinct on (id) * from stage.customers
+        where batch_id = b.id and tags is not null
+        order by id, sent_at desc
+    ) s
+    where t.connection_id = b.connection_id and t.id = s.id
+      and (
+        t.tags_at is null
+        or (t.tags_at < s.sent_at and coalesce(t.tags_changed_at, '-infinity') <= s.sent_at)
+      );
+
+    -- Totals that came alone (`customers/purchasing_summary`), perhaps before the customer.
     insert into shopify.customers as t (
         connection_id, id, number_of_orders, amount_spent, currency, tags, source, sent_at, revision, summary_at
     )
@@ -576,16 +593,24 @@ begin
         synced_at = now()
     where excluded.summary_at >= coalesce(t.summary_at, '-infinity');
 
-    -- Tags that were added or removed. A whole copy that is younger has them already; among themselves they
-    -- may come in any order, so one does not make another late.
+    -- Tags that were added or removed. A copy with all tags that is younger has them already; until one came,
+    -- what was removed is remembered beside what was added.
     for change in select * from stage.customer_tags where batch_id = b.id order by sent_at loop
-        insert into shopify.customers as t (connection_id, id, tags, source, sent_at, revision)
-        values (b.connection_id, change.id, stage.sort_tags(change.added), b.source, change.sent_at, b.revision)
+        insert into shopify.customers as t (
+            connection_id, id, tags, tags_removed, tags_changed_at, source, sent_at, revision
+        )
+        values (
+            b.connection_id, change.id, stage.change_tags('{}', change.added, '{}'), change.removed, change.sent_at,
+            b.source, change.sent_at, b.revision
+        )
         on conflict (connection_id, id) do update
         set
-            tags = stage.sort_tags(array(
-                select tag from unnest(coalesce(t.tags, '{}') || change.added) as tag where tag <> all (change.removed)
-            )),
+            tags = stage.change_tags(t.tags, change.added, change.removed),
+            tags_removed = case
+                when t.tags_at is null then stage.change_tags(t.tags_removed, change.removed, change.added)
+                else '{}'
+            end,
+            tags_changed_at = greatest(t.tags_changed_at, change.sent_at),
             synced_at = now()
         where change.sent_at >= coalesce(t.tags_at, '-infinity');
     end loop;
