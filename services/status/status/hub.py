@@ -8,6 +8,7 @@ and keeps nobody waiting. Where notifications do not arrive (a pooler between), 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 import asyncpg
 import msgspec
 import structlog
+from litestar.types import Message
 from prometheus_client import Counter, Gauge
 
 from shared.db import Pool
@@ -48,21 +50,37 @@ class Frame:
 
     id: str
     last: bool
-    message: dict[str, object]  # the ASGI message itself, shared by all clients
+    message: Message  # the ASGI message itself, shared by all clients
 
 
-@dataclass(eq=False)
 class Client:
-    """One reader: woken when there is something new, or when it has gone."""
+    """One reader: woken when there is something new, when it is due, or when it has gone.
 
-    channel: Channel
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    gone: bool = False
+    A bare future and a time that the hub looks at: an Event and a time-out for each wait would cost more
+    than the sending.
+    """
+
+    __slots__ = ("_waiter", "channel", "due_at", "gone")
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel, self.gone = channel, False
+        self.due_at = math.inf  # monotonic seconds
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def wait(self) -> None:
+        """Until woken. Look at the frame before, without a pause between, and nothing is missed."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def wake(self) -> None:
+        """Let it look again."""
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def leave(self, *_: object) -> None:
         """Note that nobody reads any more."""
         self.gone = True
-        self.wake.set()
+        self.wake()
 
 
 @dataclass(eq=False)
@@ -83,7 +101,7 @@ class Channel:
             return
         self.snapshot, self.frame = snapshot, encode(snapshot)
         for client in self.clients:
-            client.wake.set()
+            client.wake()
 
     def is_due(self) -> bool:
         """Whether the frame is so old that it should be looked at again."""
@@ -95,7 +113,7 @@ def encode(snapshot: Snapshot) -> Frame:
     frames_encoded.inc()
     document = msgspec.json.encode(snapshot.document(datetime.now(UTC)))
     body = b"id: %s\ndata: %s\n\n" % (snapshot.id.encode(), document)
-    message = {"type": "http.response.body", "body": body, "more_body": True}
+    message: Message = {"type": "http.response.body", "body": body, "more_body": True}
     return Frame(snapshot.id, snapshot.is_live, message)
 
 
@@ -186,6 +204,11 @@ class Hub:
     async def _refresh(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
+            now = time.monotonic()
+            for channel in self.channels.values():
+                for client in channel.clients:
+                    if client.due_at <= now:
+                        client.wake()
             if due := [brand_id for brand_id, channel in self.channels.items() if channel.is_due()]:
                 self._mark(due)
 

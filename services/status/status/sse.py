@@ -63,22 +63,28 @@ class EventStream:
         await send(_chunk(b"retry: %d\n\n" % RETRY_MS))
         over = time.monotonic() + self.lifetime * random.uniform(0.9, 1.1)  # noqa: S311 - not all at once
         seen: Frame | None = None
-        while not client.gone and time.monotonic() < over:
-            client.wake.clear()
+        while not client.gone and (now := time.monotonic()) < over:
             frame = client.channel.frame
             if frame is not seen:
                 if seen or frame.id != self.seen_id:
-                    await send(frame.message)  # type: ignore[arg-type]
+                    await send(frame.message)
                 seen = frame
                 if frame.last:
                     await send(_end(frame))
                     return
-            elif not await _woken(client, min(self.heartbeat, over - time.monotonic())):
-                await send(_chunk(b": still here\n\n"))
+            elif now >= client.due_at:
+                await send(STILL_HERE)
+            else:
+                await client.wait()
+                continue
+            client.due_at = min(now + self.heartbeat, over)
 
 
 def _chunk(body: bytes) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": True}
+
+
+STILL_HERE = _chunk(b": still here\n\n")
 
 
 def _end(frame: Frame) -> Message:
@@ -86,15 +92,6 @@ def _end(frame: Frame) -> Message:
         b'retry: %d\nid: %s\nevent: end\ndata: {"syncStatus":"live"}\n\n'
         % (RETRY_WHEN_LIVE_MS, frame.id.encode())
     )
-
-
-async def _woken(client: Client, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await client.wake.wait()
-    except TimeoutError:
-        return False
-    return True
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -20,10 +20,13 @@ def snapshot(version=1, epoch="e") -> Snapshot:
 
 
 @pytest.fixture
-def hub():
+async def hub(monkeypatch):
+    monkeypatch.setattr(hub_module, "LOOK_EVERY", 0.01)
     hub = Hub(pool=None, dsn="")
     hub.channels["acme"] = Channel(snapshot(), encode(snapshot()), shown_at=time.monotonic())
-    return hub
+    looking = asyncio.create_task(hub._refresh())
+    yield hub
+    looking.cancel()
 
 
 class Wire:
