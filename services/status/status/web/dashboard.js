@@ -71,7 +71,7 @@ function showDocument(doc) {
   const [label, kind] = STATUSES[doc.syncStatus] ?? [doc.syncStatus, ""];
   at("status").textContent = label;
   at("status").className = `pill ${kind}`;
-  document.title = `${doc.syncStatus === "live" ? "Live" : `${Math.floor(doc.percent)} %`} · ${doc.shop || doc.brandId}`;
+  document.title = `${doc.syncStatus === "live" ? "Live" : `${Math.floor(doc.percent)}%`} · ${doc.shop || doc.brandId}`;
   showMilestones(doc.milestones);
   showError(doc.lastError);
   showLimits(doc.limits);

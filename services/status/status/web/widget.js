@@ -231,7 +231,7 @@ class BackstockProgress extends HTMLElement {
     const whole = Math.floor(doc.percent);
     const live = doc.syncStatus === "live";
     title.textContent = this.getAttribute("label") ?? TITLES[doc.syncStatus] ?? doc.syncStatus;
-    percent.textContent = `${whole} %`;
+    percent.textContent = `${whole}%`;
     fill.style.width = `${doc.percent}%`;
     box.className = `box ${live || doc.syncStatus === "attention" ? "" : "running"} ${doc.syncStatus}`;
     bar.setAttribute("aria-valuenow", String(whole));
