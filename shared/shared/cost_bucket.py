@@ -75,7 +75,7 @@ class OwnBucket:
     async def take(self, points: float) -> float:
         """Waits, first come, first served; returns the points that are held now."""
         async with self.line:
-            while (wait := self._missing(points) / self.rate) > 0:
+            while (wait := self._missing(points) / self.rate) > 0:  # noqa: ASYNC110 - time fills it, no event does
                 await asyncio.sleep(min(wait, ALONE_POLL))
             points = min(points, self.size)
             self.held += points

@@ -1,29 +1,52 @@
 """Shopify's Admin API as this project uses it: typed answers, polite about limits, errors with a remedy.
 
-answer 200, data              -> the data, decoded into the type that the caller names
-429, 5xx, reset, time-out,
-INTERNAL_SERVER_ERROR         -> asked again, with backoff and jitter, at most TRIES times
-THROTTLED                     -> asked again after the wait that Shopify's own figures give
-401 402 403 404 423, ACCESS_DENIED, MAX_COST_EXCEEDED, SHOP_INACTIVE, warnings of the search
-                              -> a StoreError with its Problem: trying again is of no use
+query -> what it will cost (query_costs) -> its turn (cost_bucket) -> request -> answer (shopify_answers)
+
+data                          -> returned
+worth another try             -> asked again with backoff and jitter, after Retry-After, at most TRIES times
+THROTTLED                     -> asked again after the wait that Shopify's figures give
+what only a person can mend   -> StoreError with its Problem (shopify_errors)
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
 import structlog
+from redis.asyncio import Redis
 
-from shared.errors import BackstockError, PermanentError
-from shared.events import Problem
+from shared.cost_bucket import CostBucket, Said, Script
+from shared.optional_redis import OptionalRedis
+from shared.query_costs import QueryCosts, kind_of
 from shared.settings import Settings
+from shared.shopify_answers import (
+    ThrottledError,
+    TransientError,
+    check_errors,
+    check_status,
+    read_data,
+    read_envelope,
+    said_of,
+)
+from shared.shopify_errors import REFUSALS, ShopifyUnavailableError, StoreError, refusal
+from shared.shopify_metrics import (
+    WHY_RETRY,
+    WHY_THROTTLED,
+    points,
+    requests,
+    throttled,
+    waited,
+)
+from shared.shopify_notices import Notices
+
+__all__ = ["Shop", "Shopify", "ShopifyUnavailableError", "StoreError", "UserErrors"]
 
 log = structlog.get_logger()
 
@@ -32,22 +55,15 @@ T = TypeVar("T")
 TRIES = 6  # with the backoff below about half a minute; the message that asked is then tried again
 BACKOFF_BASE = 0.5  # seconds, doubled each time; Shopify recommends at least one second on average
 BACKOFF_CAP = 10.0  # seconds
+LONGEST_RETRY_AFTER = 60.0  # seconds; a later time is the business of whoever tries the message again
 THROTTLE_WAITS = 60  # times one call may be told to wait before it counts as failed
+SHORTEST_THROTTLE_WAIT = 1.0  # seconds, as Shopify asks
+LONGEST_THROTTLE_WAIT = 60.0  # seconds; no bucket takes longer to fill
 TIMEOUT = httpx.Timeout(25.0, connect=5.0)  # Shopify itself gives up after about 20 s
+REQUEST_WITHIN = 35.0  # seconds, also for an answer that trickles in
 CONNECTIONS = httpx.Limits(max_connections=40, max_keepalive_connections=20)
-TRANSIENT = {429, 430, 500, 501, 502, 503, 504, 530, 540}
-
-
-class StoreError(PermanentError):
-    """The store, the app or the query stands in the way, and somebody has to do something about it."""
-
-    def __init__(self, code: str, message: str, action: str) -> None:
-        super().__init__(message)
-        self.problem = Problem(code=code, message=message, action=action)
-
-
-class ShopifyUnavailableError(BackstockError):
-    """Shopify did not give a proper answer, however often it was asked."""
+REQUESTS_OF_A_SHOP = 8  # at once in a process: a slow store leaves connections to the others
+_TOKEN = re.compile(r"[!-~]+")  # anything else is no header value, and httpx would quote it in its error
 
 
 class UserErrors(msgspec.Struct, frozen=True):
@@ -58,89 +74,41 @@ class UserErrors(msgspec.Struct, frozen=True):
     code: str | None = None
 
 
-class _Throttle(msgspec.Struct, rename="camel"):
-    maximum_available: float
-    currently_available: float
-    restore_rate: float
+class _Gate:
+    """What all queries of a process to one shop pass."""
 
-
-class _Cost(msgspec.Struct, rename="camel"):
-    throttle_status: _Throttle
-    requested_query_cost: float | None = None
-    actual_query_cost: float | None = None
-
-
-class _SearchWarning(msgspec.Struct):
-    message: str
-    field: str = ""
-
-
-class _Search(msgspec.Struct):
-    warnings: list[_SearchWarning] = []
-
-
-class _Extensions(msgspec.Struct):
-    cost: _Cost | None = None
-    search: list[_Search] = []
-
-
-class _ErrorExtensions(msgspec.Struct, rename="camel"):
-    code: str = ""
-    required_access: str = ""
-
-
-class _Error(msgspec.Struct):
-    message: str
-    extensions: _ErrorExtensions = msgspec.field(default_factory=_ErrorExtensions)
-
-
-class _Envelope(msgspec.Struct, Generic[T]):
-    data: T | None = None
-    errors: list[_Error] = []
-    extensions: _Extensions = msgspec.field(default_factory=_Extensions)
-
-
-class _ErrorsOnly(msgspec.Struct):
-    errors: list[_Error] = []
-    extensions: _Extensions = msgspec.field(default_factory=_Extensions)
-
-
-@dataclass
-class _Bucket:
-    """What is left of a shop's cost points, as Shopify last said and as time has restored them since."""
-
-    available: float = 1000.0
-    restore_rate: float = 50.0
-    said_at: float = field(default_factory=time.monotonic)
-
-    def learn(self, cost: _Cost) -> None:
-        self.available = cost.throttle_status.currently_available
-        self.restore_rate = cost.throttle_status.restore_rate
-        self.said_at = time.monotonic()
-
-    def wait_for(self, points: float) -> float:
-        """Seconds until there are that many points."""
-        restored = self.available + (time.monotonic() - self.said_at) * self.restore_rate
-        return max(0.0, (points - restored) / max(self.restore_rate, 1.0))
+    def __init__(self, bucket: CostBucket) -> None:
+        self.bucket = bucket
+        self.requests = asyncio.Semaphore(REQUESTS_OF_A_SHOP)
 
 
 class Shopify:
     """The connection pool to all shops; `shop(...)` gives one of them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, redis: Redis | None = None) -> None:
         self._settings = settings
-        self._buckets: dict[str, _Bucket] = {}
-        self._costs: dict[str, float] = {}  # what each document asked for last time
+        optional = OptionalRedis(redis)
+        self._script = Script(optional)
+        self._costs = QueryCosts(optional)
+        self._notices = Notices()
+        self._gates: dict[str, _Gate] = {}
         self.http = httpx.AsyncClient(timeout=TIMEOUT, limits=CONNECTIONS, follow_redirects=False)
 
     def shop(self, shop: str, token: str) -> Shop:
         """One shop's Admin API."""
         url = f"{self._settings.shop_url(shop)}/admin/api/{self._settings.shopify_api_version}/graphql.json"
-        return Shop(shop, url, token, self.http, self._buckets.setdefault(shop, _Bucket()), self._costs)
+        version = self._settings.shopify_api_version
+        return Shop(shop, url, version, token, self.http, self._gate(shop), self._costs, self._notices)
 
     async def close(self) -> None:
         """Close the connections."""
         await self.http.aclose()
+
+    def _gate(self, shop: str) -> _Gate:
+        if shop not in self._gates:
+            key = f"backstock:points:{{{self._settings.shopify_client_id}:{shop}}}"
+            self._gates[shop] = _Gate(CostBucket(key, self._script))
+        return self._gates[shop]
 
 
 @dataclass(frozen=True)
@@ -149,130 +117,122 @@ class Shop:
 
     name: str
     url: str
-    token: str
-    http: httpx.AsyncClient
-    bucket: _Bucket
-    costs: dict[str, float]
+    version: str
+    token: str = field(repr=False)
+    http: httpx.AsyncClient = field(repr=False)
+    gate: _Gate = field(repr=False)
+    costs: QueryCosts = field(repr=False)
+    notices: Notices = field(repr=False)
 
     async def query(self, answer: type[T], document: str, variables: Mapping[str, Any] | None = None) -> T:
         """Send a document; returns its `data` as `answer`. Raises StoreError or ShopifyUnavailableError."""
+        if not _TOKEN.fullmatch(self.token):
+            raise refusal("invalid_token", self.name)
         body = msgspec.json.encode({"query": document, "variables": variables or {}})
-        failures = waits = 0
+        kind = kind_of(document, variables or {})
+        failures = throttles = 0
         while True:
-            await asyncio.sleep(self.bucket.wait_for(self.costs.get(document, 0)))
             try:
-                return self._read(answer, document, await self._post(body))
-            except _ThrottledError as throttled:
-                waits += 1
-                if waits > THROTTLE_WAITS:
-                    raise ShopifyUnavailableError(f"{self.name}: throttled {waits} times in a row") from None
-                await asyncio.sleep(max(1.0, throttled.seconds) * random.uniform(1, 1.1))  # noqa: S311
-            except (_TransientError, httpx.TransportError) as error:
+                return await self._ask(answer, kind, body)
+            except ThrottledError as error:
+                throttles += 1
+                if throttles > THROTTLE_WAITS:
+                    raise ShopifyUnavailableError(
+                        f"{self.name}: throttled {throttles} times in a row"
+                    ) from None
+                await self._wait_for_points(error)
+            except (TransientError, httpx.RequestError) as error:
                 failures += 1
                 if failures >= TRIES:
                     raise ShopifyUnavailableError(
-                        f"{self.name}: no answer after {failures} tries: {error!r}"
+                        f"{self.name}: no answer after {failures} tries: {_cause(error)}"
                     ) from error
-                delay = min(BACKOFF_CAP, BACKOFF_BASE * 2**failures) * random.uniform(0.5, 1)  # noqa: S311
-                log.info("shopify.retry", shop=self.name, error=repr(error), seconds=round(delay, 2))
-                await asyncio.sleep(delay)
+                await self._wait_for_better_times(error, failures)
 
-    async def _post(self, body: bytes) -> bytes:
-        headers = {"Content-Type": "application/json", "X-Shopify-Access-Token": self.token}
-        response = await self.http.post(self.url, content=body, headers=headers)
-        if response.status_code in TRANSIENT:
-            raise _TransientError(f"HTTP {response.status_code}")
-        if response.status_code != httpx.codes.OK:
-            raise _refused(self.name, response.status_code)
+    async def _ask(self, answer: type[T], kind: str, body: bytes) -> T:
+        """One request, in its turn."""
+        async with self.gate.requests:
+            outcome = "cancelled"
+            try:
+                content = await self._pay_and_post(kind, body)
+                found = read_data(self.name, answer, content)
+                outcome = "ok"
+            except Exception as error:
+                outcome = _outcome(error)
+                raise
+            finally:
+                requests.labels(outcome).inc()
+            return found
+
+    async def _pay_and_post(self, kind: str, body: bytes) -> bytes:
+        try:
+            hold = await self.gate.bucket.take(await self.costs.estimate(kind))
+        except TimeoutError:
+            raise ShopifyUnavailableError(f"{self.name}: others use all of its points") from None
+        said = Said()
+        try:
+            response = await self._post(body)
+            if httpx.codes.OK < response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+                said = Said(spent=0.0)  # turned away at the door
+            check_status(self.name, response)
+            envelope = read_envelope(response.content)
+            said = said_of(envelope)
+            if envelope.cost and envelope.cost.requested_query_cost:
+                await self.costs.learn(
+                    kind, envelope.cost.requested_query_cost, envelope.cost.actual_query_cost
+                )
+        finally:
+            await self.gate.bucket.settle(hold, said)
+        points.inc(said.spent or 0.0)
+        check_errors(self.name, envelope)
         return response.content
 
-    def _read(self, answer: type[T], document: str, content: bytes) -> T:
+    async def _post(self, body: bytes) -> httpx.Response:
+        headers = {"Content-Type": "application/json", "X-Shopify-Access-Token": self.token}
         try:
-            said = msgspec.json.decode(content, type=_ErrorsOnly)
-        except msgspec.DecodeError as error:
-            raise _TransientError(f"the answer is not Shopify's JSON: {error}") from error
-        if said.extensions.cost:
-            self.bucket.learn(said.extensions.cost)
-            self.costs[document] = said.extensions.cost.requested_query_cost or 0
-        if said.errors:
-            raise self._failure(said)
-        if warnings := [w for search in said.extensions.search for w in search.warnings]:
-            # Shopify ignores a filter it does not know and answers with everything: never take that.
-            raise StoreError(
-                "search_ignored",
-                f"Shopify ignored part of a search ({warnings[0].field}: {warnings[0].message})",
-                "Report this: the query does not fit the API version.",
-            )
-        try:
-            envelope: _Envelope[T] = msgspec.json.decode(content, type=_Envelope[answer])  # type: ignore[valid-type]
-        except msgspec.ValidationError as error:
-            raise StoreError(
-                "unexpected_answer",
-                f"Shopify's answer has not the expected form: {error}",
-                "Report this with the API version.",
-            ) from error
-        if envelope.data is None:
-            raise _TransientError("an answer without data and without errors")
-        return envelope.data
+            async with asyncio.timeout(REQUEST_WITHIN):
+                response = await self.http.post(self.url, content=body, headers=headers)
+        except TimeoutError:
+            raise TransientError("timeout", f"no answer within {REQUEST_WITHIN:.0f} s") from None
+        self.notices.heed(self.name, self.version, response.headers)
+        return response
 
-    def _failure(self, said: _ErrorsOnly) -> Exception:
-        error = said.errors[0]
-        match error.extensions.code:
-            case "THROTTLED":
-                cost = said.extensions.cost
-                points = (cost.requested_query_cost if cost else None) or self.bucket.restore_rate
-                return _ThrottledError(self.bucket.wait_for(points))
-            case "INTERNAL_SERVER_ERROR":
-                return _TransientError(error.message.partition("\n")[0])
-            case "ACCESS_DENIED":
-                return StoreError(
-                    "access_denied",
-                    error.message,
-                    f"Grant the app {error.extensions.required_access or 'the scope'} and connect again.",
-                )
-            case "MAX_COST_EXCEEDED":
-                return StoreError("max_cost_exceeded", error.message.partition("\n")[0], "Report this query.")
-            case "SHOP_INACTIVE":
-                return StoreError(
-                    "shop_inactive", "The store is inactive.", "Reactivate it, then sync again."
-                )
-            case code:
-                return StoreError(
-                    (code or "graphql_error").lower(), error.message.partition("\n")[0], "Report this query."
-                )
+    async def _wait_for_points(self, error: ThrottledError) -> None:
+        throttled.inc()
+        seconds = max(SHORTEST_THROTTLE_WAIT, min(LONGEST_THROTTLE_WAIT, error.seconds))
+        await _sleep(WHY_THROTTLED, seconds * random.uniform(1, 1.1))  # noqa: S311 - jitter
+
+    async def _wait_for_better_times(self, error: Exception, failures: int) -> None:
+        backoff = min(BACKOFF_CAP, BACKOFF_BASE * 2**failures) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        asked = error.retry_after if isinstance(error, TransientError) else 0.0
+        asked = min(LONGEST_RETRY_AFTER, asked) * random.uniform(1, 1.1)  # noqa: S311 - jitter
+        seconds = max(backoff, asked)
+        log.info("shopify.retry", shop=self.name, error=_cause(error), seconds=round(seconds, 2))
+        await _sleep(WHY_RETRY, seconds)
 
 
-class _ThrottledError(Exception):
-    def __init__(self, seconds: float) -> None:
-        super().__init__(seconds)
-        self.seconds = seconds
+async def _sleep(why: str, seconds: float) -> None:
+    waited.labels(why).inc(seconds)
+    await asyncio.sleep(seconds)
 
 
-class _TransientError(Exception):
-    pass
+def _cause(error: Exception) -> str:
+    """What went wrong, without what httpx quotes of the request."""
+    return str(error) if isinstance(error, TransientError) else type(error).__name__
 
 
-def _refused(shop: str, status: int) -> StoreError:
-    match status:
-        case 401:
-            return StoreError(
-                "invalid_token",
-                f"{shop} does not accept the access token.",
-                "Connect the store again with a valid token.",
-            )
-        case 402:
-            return StoreError("shop_frozen", f"{shop} is frozen.", "Its owner must settle Shopify's bill.")
-        case 403:
-            return StoreError(
-                "forbidden", f"{shop} forbids the request.", "Check the app's scopes and status."
-            )
-        case 404:
-            return StoreError("shop_not_found", f"There is no shop {shop}.", "Check the shop's domain.")
-        case 423:
-            return StoreError(
-                "shop_locked", f"{shop} is locked.", "Wait until Shopify unlocks it, then sync."
-            )
+def _outcome(error: Exception) -> str:
+    """A label for metrics; one of few."""
+    match error:
+        case ThrottledError():
+            return "throttled"
+        case TransientError():
+            return error.kind
+        case httpx.TimeoutException():
+            return "timeout"
+        case httpx.RequestError():
+            return "unreachable"
+        case StoreError():
+            return error.problem.code if error.problem.code in REFUSALS else "graphql_error"
         case _:
-            return StoreError(
-                "unexpected_status", f"{shop} answered with HTTP {status}.", "Look Shopify's status page up."
-            )
+            return "unavailable"

@@ -51,8 +51,7 @@ REFUSALS = {
     "access_denied": ("{detail}", "Grant the app the scope it lacks and connect again."),
     "protected_customer_data": (
         "{detail}",
-        "Request access to protected customer data for the app in Shopify's Partner Dashboard, "
-        "then sync again.",
+        "Request access to protected customer data in Shopify's Partner Dashboard, then sync again.",
     ),
     "max_cost_exceeded": ("{detail}", "Report this query: it reads too much at once."),
     "search_ignored": (
