@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias
 
 import msgspec
@@ -268,7 +268,7 @@ def parse(topic: str, body: bytes, sent_at: str, ordinal: int) -> Change:
     struct, read = reader
     try:
         return read(msgspec.json.decode(body, type=struct), sent_at, ordinal)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, ArithmeticError) as error:
         raise BadPayloadError(f"{topic}: {error}") from error
 
 
@@ -318,9 +318,9 @@ _FULFILLMENT: dict[str | None, str] = {None: "UNFULFILLED", "partial": "PARTIALL
 
 
 def _line_item(line: _LineItem, order_id: int, sent_at: str, ordinal: int) -> LineItemRow:
-    price, quantity = Decimal(line.price), line.quantity
+    price, quantity = _money(line.price), line.quantity
     total = price * quantity
-    discounted = total - Decimal(line.total_discount)
+    discounted = total - _money(line.total_discount)
     return LineItemRow(
         ordinal=ordinal,
         sent_at=sent_at,
@@ -384,7 +384,7 @@ def _refund_rows(refund: _Refund, sent_at: str, ordinal: int | None) -> list[Row
 def _refunded(refund: _Refund) -> Decimal:
     """Money that really went back: the successful refund transactions."""
     return sum(
-        (Decimal(t.amount) for t in refund.transactions if t.kind == "refund" and t.status == "success"),
+        (_money(t.amount) for t in refund.transactions if t.kind == "refund" and t.status == "success"),
         Decimal(0),
     )
 
@@ -527,6 +527,17 @@ def _subject(request: _CustomerRequest) -> dict[str, Any]:
         "orders": request.orders_to_redact or request.orders_requested,
         "dataRequest": request.data_request.id if request.data_request else None,
     }
+
+
+def _money(amount: str) -> Decimal:
+    """An amount to calculate with; ValueError if it is none."""
+    try:
+        money = Decimal(amount)
+    except InvalidOperation:
+        money = Decimal("NaN")
+    if not money.is_finite():
+        raise ValueError(f"{amount!r} is no amount of money")
+    return money
 
 
 def _amount(money: _MoneySet | None) -> str | None:
