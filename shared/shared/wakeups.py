@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import asyncpg
+
 from shared.db import Pool
 
 CHECK_CONNECTION = 5.0  # seconds; a connection that died in silence must be noticed
@@ -27,7 +29,8 @@ class Wakeups:
                     await asyncio.sleep(CHECK_CONNECTION)
                     await connection.execute("select 1", timeout=CHECK_CONNECTION)
             finally:
-                if not connection.is_closed():
+                # Postgres may have dropped the connection: that must not hide why we stop.
+                with contextlib.suppress(asyncpg.InterfaceError):
                     await connection.remove_listener(self.channel, self._on_notify)
 
     async def wait(self, seconds: float) -> None:
