@@ -370,36 +370,6 @@ begin
         revision = excluded.revision;
     get diagnostics n = row_count;
     written := written || jsonb_build_object('refunds', n);
-    insert into shopify.refund_line_items as t (
-        connection_id, id, refund_id, order_id, line_item_id, quantity, subtotal, total_tax, restock_type,
-        source, sent_at, revision
-    )
-    select distinct on (s.id)
-        b.connection_id, s.id, s.refund_id, s.order_id, s.line_item_id, s.quantity, s.subtotal,
-        s.total_tax, s.restock_type, b.source, s.sent_at, b.revision
-    from stage.refund_line_items s
-    cross join lateral (
-        select 1 from shopify.orders p
-        where p.connection_id = b.connection_id and p.id = s.order_id and p.revision = b.revision
-        limit 1
-    ) parent
-    join stage.orders c on c.batch_id = b.id and c.id = s.order_id and c.ordinal = s.ordinal
-    where s.batch_id = b.id
-    order by s.id
-    on conflict (connection_id, id) do update
-    set
-        quantity = excluded.quantity,
-        subtotal = excluded.subtotal,
-        total_tax = excluded.total_tax,
-        restock_type = excluded.restock_type,
-        deleted_at = null,
-        synced_at = now(),
-        source = excluded.source,
-        sent_at = excluded.sent_at,
-        revision = excluded.revision;
-    get diagnostics n = row_count;
-    written := written || jsonb_build_object('refund_line_items', n);
-
     if b.operation_id is null then
         update shopify.order_line_items t
         set deleted_at = p.sent_at, synced_at = now()
@@ -429,11 +399,10 @@ begin
 end $$;
 -- Refunds that came alone (`refunds/create`): revision 0 says so. A copy of the order from before such a
 -- refund does not list it, and must not remove it.
-create function stage.promote_lone_refunds(b control.batches) returns jsonb
+create function stage.promote_lone_refunds(b control.batches) returns bigint
 language plpgsql as $$
 declare
     n bigint;
-    written jsonb := '{}';
 begin
     insert into shopify.refunds as t (
         connection_id, id, order_id, created_at, total_refunded, note, deleted_at, source, sent_at, revision
@@ -457,8 +426,15 @@ begin
         revision = excluded.revision
     where t.sent_at <= excluded.sent_at;
     get diagnostics n = row_count;
-    written := written || jsonb_build_object('refunds', n);
+    return n;
+end $$;
 
+-- Lines of refunds. A refund never changes: whichever copy of its order brings them, they are the same.
+create function stage.promote_refund_lines(b control.batches) returns bigint
+language plpgsql as $$
+declare
+    n bigint;
+begin
     insert into shopify.refund_line_items as t (
         connection_id, id, refund_id, order_id, line_item_id, quantity, subtotal, total_tax, restock_type,
         deleted_at, source, sent_at, revision
@@ -468,7 +444,7 @@ begin
         s.restock_type, p.deleted_at, b.source, s.sent_at, 0
     from stage.refund_line_items s
     left join shopify.orders p on p.connection_id = b.connection_id and p.id = s.order_id
-    where s.batch_id = b.id and s.ordinal is null
+    where s.batch_id = b.id
     order by s.id, s.sent_at desc
     on conflict (connection_id, id) do update
     set
@@ -483,7 +459,11 @@ begin
         revision = excluded.revision
     where t.sent_at <= excluded.sent_at;
     get diagnostics n = row_count;
-    return written || jsonb_build_object('refund_line_items', n);
+    update shopify.refunds r
+    set lines_at = s.sent_at
+    from stage.refund_reads s
+    where s.batch_id = b.id and r.connection_id = b.connection_id and r.id = s.id;
+    return n;
 end $$;
 
 -- Tags with some added and some removed, in Shopify's order.
@@ -869,26 +849,19 @@ create function stage.promote(batch bigint) returns jsonb
 language plpgsql as $$
 declare
     b control.batches;
-    alone jsonb;
+    alone bigint;
     counts jsonb := '{}';
 begin
     select * into strict b from control.batches where id = batch;
     if b.rows ? 'orders' or b.rows ? 'order_line_items' or (b.rows ? 'refunds' and b.operation_id is not null) then
         counts := counts || stage.promote_orders(b);
     end if;
-    if b.rows ?| array['refunds', 'refund_line_items'] and b.operation_id is null then
+    if b.rows ? 'refunds' and b.operation_id is null then
         alone := stage.promote_lone_refunds(b);
-        counts := counts || jsonb_build_object(
-            'refunds', coalesce((counts ->> 'refunds')::bigint, 0) + (alone ->> 'refunds')::bigint,
-            'refund_line_items',
-            coalesce((counts ->> 'refund_line_items')::bigint, 0) + (alone ->> 'refund_line_items')::bigint
-        );
+        counts := counts || jsonb_build_object('refunds', coalesce((counts ->> 'refunds')::bigint, 0) + alone);
     end if;
-    if b.rows ? 'refund_reads' then
-        update shopify.refunds r
-        set lines_at = s.sent_at
-        from stage.refund_reads s
-        where s.batch_id = b.id and r.connection_id = b.connection_id and r.id = s.id;
+    if b.rows ?| array['refund_line_items', 'refund_reads'] then
+        counts := counts || jsonb_build_object('refund_line_items', stage.promote_refund_lines(b));
     end if;
     if b.rows ?| array['customers', 'customer_summaries', 'customer_tags'] then
         counts := counts || stage.promote_customers(b);
