@@ -276,7 +276,8 @@ class ConnectionsApi(Controller):
         if not data.jobs:
             raise ProblemError(400, "Bad request", f"jobs: name one at least of {', '.join(JOB_KINDS)}")
         async with management.pool.acquire() as tx, tx.transaction():
-            row = await tx.fetchrow(queries["connection_by_brand"], brand_id)
+            known = BRAND.fullmatch(brand_id)  # Postgres would stumble over a NUL
+            row = await tx.fetchrow(queries["connection_by_brand"], brand_id) if known else None
             if row is None or row["removed_at"] is not None:
                 raise ProblemError(404, "Unknown brand", f"no store is connected for brand {brand_id[:100]}")
             jobs = [job for job in JOB_KINDS if job in data.jobs]
