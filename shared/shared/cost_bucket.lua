@@ -11,7 +11,7 @@ local ASSUMED_SIZE, ASSUMED_RATE = 1000, 50 -- the smallest bucket that Shopify 
 local LEARNING = 3000 -- ms that others wait for a shop's first answer, which tells the real figures
 local HELD_FOR = 45000 -- ms; no request lasts that long: its process died, and its points count as spent
 local LATE = 2000 -- ms after which the line goes on without a waiter who did not come back
-local SOONEST, LATEST = 30, 5000 -- ms between two questions of a waiter
+local SOONEST, LATEST = 30, 2000 -- ms between two questions of a waiter
 local FORGOTTEN = 600 -- seconds without a question; the bucket is full again long before
 
 local time = redis.call('TIME')

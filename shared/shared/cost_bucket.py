@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from importlib.resources import files
 from uuid import uuid4
@@ -129,8 +130,11 @@ class CostBucket:
         self._key, self._script = key, script
         self._own = OwnBucket()
 
-    async def take(self, estimate: Estimate) -> Hold:
-        """Wait until the query can be paid for; TimeoutError if that takes too long."""
+    async def take(self, estimate: Callable[[], Awaitable[Estimate]]) -> Hold:
+        """Wait until the query can be paid for; TimeoutError if that takes too long.
+
+        The estimate is asked for again while it waits: by then others may know what such a query costs.
+        """
         since = time.monotonic()
         try:
             async with asyncio.timeout(LONGEST_WAIT):
@@ -144,17 +148,19 @@ class CostBucket:
         left, size, rate = _three(said.figures)
         await self._script.run(self._key, "settle", hold.id, said.spent, left, size, rate)
 
-    async def _take_shared(self, estimate: Estimate) -> Hold | None:
+    async def _take_shared(self, estimate: Callable[[], Awaitable[Estimate]]) -> Hold | None:
         ticket = uuid4().hex
-        question = ("take", ticket, estimate.points, estimate.expected)
-        while (wait := await self._script.run(self._key, *question)) is not None:
+        while True:
+            cost = await estimate()
+            wait = await self._script.run(self._key, "take", ticket, cost.points, cost.expected)
+            if wait is None:
+                return None
             if wait == 0:
-                return Hold(ticket, estimate.points, shared=True, own_spent=self._own.spent)
+                return Hold(ticket, cost.points, shared=True, own_spent=self._own.spent)
             await asyncio.sleep(wait / 1000)
-        return None
 
-    async def _take_own(self, estimate: Estimate) -> Hold:
-        points = await self._own.take(estimate.points)
+    async def _take_own(self, estimate: Callable[[], Awaitable[Estimate]]) -> Hold:
+        points = await self._own.take((await estimate()).points)
         return Hold(uuid4().hex, points, shared=False, own_spent=self._own.spent)
 
 

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from shared.cost_bucket import Estimate
 from shared.optional_redis import OptionalRedis
 
-UNKNOWN = Estimate(400, 400)  # points; our dearest page is below, and Shopify allows no query above 1000
+UNKNOWN = Estimate(400, 20)  # points; our dearest page needs less (Shopify allows 1000), most cost far less
 REMEMBERED_FOR = 7 * 24 * 3600  # seconds; a new API version may price a query anew
 KINDS = 2_000  # queries remembered by a process; the product has about thirty
 

@@ -15,6 +15,7 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import httpx
@@ -166,7 +167,7 @@ class Shop:
 
     async def _pay_and_post(self, kind: str, body: bytes) -> bytes:
         try:
-            hold = await self.gate.bucket.take(await self.costs.estimate(kind))
+            hold = await self.gate.bucket.take(partial(self.costs.estimate, kind))
         except TimeoutError:
             raise ShopifyUnavailableError(f"{self.name}: others use all of its points") from None
         said = Said()
