@@ -30,7 +30,7 @@ LARGEST_REQUEST = 64 * 1024  # bytes of a management call; webhooks have their o
 async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     """Which handler takes which event, which app answers which path."""
     settings = parts.settings
-    shopify = Shopify(settings)
+    shopify = Shopify(settings, parts.redis)
     vault = TokenVault(settings.secret_keys)
     inlet = Inlet(parts.pool)
     register = partial(
