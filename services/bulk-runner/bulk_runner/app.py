@@ -41,7 +41,7 @@ DOWNLOADS_AT_ONCE = 3  # files a runner stages together; parsing keeps one core 
 @asynccontextmanager
 async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     """Which handler takes which event."""
-    shopify = Shopify(parts.settings)
+    shopify = Shopify(parts.settings, parts.redis)
     shops = Shops(parts.pool, shopify, TokenVault(parts.settings.secret_keys))
     route = parts.route
     route.on(ConnectionCreated, on_connection_created)
