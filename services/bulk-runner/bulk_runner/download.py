@@ -51,7 +51,7 @@ def _bytes_to_skip(response: httpx.Response, offset: int) -> int:
         case 403 | 404 | 410 | 400:
             raise LinkExpiredError(f"the file's address is no longer valid (HTTP {response.status_code})")
         case 416:
-            return 0  # nothing after the offset
+            raise DownloadError(f"the file ends before byte {offset}")
         case status:
             raise DownloadError(f"the file server answered HTTP {status}")
 
