@@ -54,3 +54,30 @@ insert into control.dead_letters (event_id, event_type, service, connection_id, 
 values ($1, $2, $3, $4, $5, $6, $7)
 on conflict (event_id, service) do update
 set error = excluded.error, deliveries = excluded.deliveries, died_at = now(), replayed_at = null;
+
+-- stored_token: a connection's grant; its tokens are encrypted
+select shop, token_kind, access_token, access_token_expires_at, refresh_token
+from control.connections
+where id = $1;
+
+-- replace_token: the next pair, unless the connection was changed since the last one ($2) was read
+update control.connections
+set
+    access_token = $3,
+    access_token_expires_at = $4,
+    refresh_token = $5,
+    refresh_token_expires_at = $6,
+    updated_at = now()
+where id = $1 and access_token = $2;
+
+-- sealed_tokens: what may have to be encrypted again, a batch at a time
+select id, access_token, refresh_token
+from control.connections
+where id > $1 and access_token is not null
+order by id
+limit $2;
+
+-- reseal_token: the same tokens under the newest key, unless they were replaced meanwhile
+update control.connections
+set access_token = coalesce($3, access_token), refresh_token = coalesce($4, refresh_token)
+where id = $1 and access_token = $2;

@@ -19,6 +19,7 @@ class TokenVault:
     """Encrypts access tokens; the newest key writes, every key reads, so keys can be rotated."""
 
     def __init__(self, keys: tuple[str, ...]) -> None:
+        self._newest = Fernet(keys[0])
         self._fernet = MultiFernet([Fernet(key) for key in keys])
 
     def encrypt(self, token: str) -> bytes:
@@ -34,6 +35,14 @@ class TokenVault:
                 "no key in BACKSTOCK_SECRET_KEYS opens the stored access token: "
                 "add the key that was used before, or connect the store again"
             ) from None
+
+    def reseal(self, stored: bytes) -> bytes | None:
+        """The token under the newest key; None if it is so already, PermanentError if no key opens it."""
+        try:
+            self._newest.decrypt(stored)
+        except InvalidToken:
+            return self.encrypt(self.decrypt(stored))
+        return None
 
 
 class WidgetTokens:

@@ -129,6 +129,11 @@ class Settings(BaseSettings):
         return tuple(secret.get_secret_value() for secret in both if secret.get_secret_value())
 
     @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes that are asked for, in the order given."""
+        return tuple(scope.strip() for scope in self.shopify_scopes.split(",") if scope.strip())
+
+    @property
     def secret_keys(self) -> tuple[str, ...]:
         """Our encryption keys, newest first."""
         return tuple(k.strip() for k in self.backstock_secret_keys.get_secret_value().split(",") if k.strip())

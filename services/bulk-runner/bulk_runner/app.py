@@ -29,10 +29,10 @@ from shared.events import (
     Promoted,
     WebhooksRegistered,
 )
-from shared.secrets import TokenVault
 from shared.service import Parts, Wiring
 from shared.service import main as run
 from shared.shopify import Shopify
+from shared.tokens import Tokens
 
 JOBS_AT_ONCE = 4  # jobs a runner reads by pages together; they mostly wait for Shopify
 DOWNLOADS_AT_ONCE = 3  # files a runner stages together; parsing keeps one core busy
@@ -42,7 +42,7 @@ DOWNLOADS_AT_ONCE = 3  # files a runner stages together; parsing keeps one core 
 async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     """Which handler takes which event."""
     shopify = Shopify(parts.settings, parts.redis)
-    shops = Shops(parts.pool, shopify, TokenVault(parts.settings.secret_keys))
+    shops = Shops(parts.pool, Tokens.of(parts.pool, shopify, parts.settings))
     route = parts.route
     route.on(ConnectionCreated, on_connection_created)
     route.on_long(WebhooksRegistered, partial(on_webhooks_registered, shops=shops), workers=JOBS_AT_ONCE)

@@ -1,6 +1,3 @@
--- connection: whose token to use, and where the sync stands
-select id, brand_id, shop, sync_status, access_token from control.connections where id = $1;
-
 -- lock_connection: decisions about what comes next are taken one at a time
 select sync_status from control.connections where id = $1 for update;
 

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.db import Pool, load_queries
-from shared.secrets import TokenVault
-from shared.shopify import Shop, Shopify, StoreError
-
-queries = load_queries("bulk_runner")
+from shared.db import Pool
+from shared.shopify import Shop
+from shared.tokens import Tokens
 
 
 @dataclass(frozen=True)
 class Shops:
-    """Opens shops with their stored tokens."""
+    """Opens shops with tokens that stay valid."""
 
     pool: Pool
-    shopify: Shopify
-    vault: TokenVault
+    tokens: Tokens
 
     async def open(self, connection_id: int) -> Shop:
-        """The shop of a connection; StoreError if it was disconnected."""
-        row = await self.pool.fetchrow(queries["connection"], connection_id)
-        if row is None or row["access_token"] is None:
-            raise StoreError("disconnected", "The store is no longer connected.", "Connect it again.")
-        return self.shopify.shop(row["shop"], self.vault.decrypt(row["access_token"]))
+        """The shop of a connection; StoreError if it was disconnected or has to be connected again."""
+        return await self.tokens.shop(connection_id)

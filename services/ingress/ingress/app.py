@@ -12,15 +12,16 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 
 from ingress.connections import ConnectionsApi, Management
+from ingress.oauth import OAuth, OAuthApi
 from ingress.on_connection_created import on_connection_created
 from ingress.webhooks import Inlet, WebhookApp
 from shared.events import ConnectionCreated
 from shared.health import PATHS, HealthApp
 from shared.http import EXCEPTION_HANDLERS
-from shared.secrets import TokenVault
 from shared.service import Parts, Wiring
 from shared.service import main as run
 from shared.shopify import Shopify
+from shared.tokens import Tokens, reseal
 
 WEBHOOK_PATH = "/webhooks/shopify"
 LARGEST_REQUEST = 64 * 1024  # bytes of a management call; webhooks have their own limit
@@ -31,24 +32,23 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     """Which handler takes which event, which app answers which path."""
     settings = parts.settings
     shopify = Shopify(settings, parts.redis)
-    vault = TokenVault(settings.secret_keys)
+    tokens = Tokens.of(parts.pool, shopify, settings)
     inlet = Inlet(parts.pool)
-    register = partial(
-        on_connection_created,
-        pool=parts.pool,
-        shopify=shopify,
-        vault=vault,
-        uri=settings.ingress_url + WEBHOOK_PATH,
-    )
+    register = partial(on_connection_created, tokens=tokens, uri=settings.ingress_url + WEBHOOK_PATH)
     parts.route.on_long(ConnectionCreated, register, workers=4)
-    management = Management(parts.pool, shopify, vault, settings.backstock_api_key.get_secret_value())
+    management = Management(tokens, settings.backstock_api_key.get_secret_value())
+    oauth = OAuth(tokens, settings)
     app = Litestar(
         route_handlers=[
             ConnectionsApi,
+            OAuthApi,
             asgi(WEBHOOK_PATH, copy_scope=True)(WebhookApp(inlet, settings.client_secrets)),
             asgi(list(PATHS), copy_scope=True)(HealthApp(parts.readiness)),
         ],
-        dependencies={"management": Provide(lambda: management, sync_to_thread=False)},
+        dependencies={
+            "management": Provide(lambda: management, sync_to_thread=False),
+            "oauth": Provide(lambda: oauth, sync_to_thread=False),
+        },
         state=State({"management": management}),
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=LARGEST_REQUEST,
@@ -56,7 +56,7 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
         openapi_config=OpenAPIConfig(title="Backstock ingress", version="1", path="/schema"),
     )
     try:
-        yield Wiring(app, settings.ingress_bind, (inlet.run,))
+        yield Wiring(app, settings.ingress_bind, (inlet.run, partial(reseal, parts.pool, tokens.vault)))
     finally:
         await shopify.close()
 

@@ -5,7 +5,6 @@ All calls need `Authorization: Bearer $BACKSTOCK_API_KEY`.
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -18,47 +17,22 @@ from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 
+from ingress.connecting import BRAND, BrandTakenError, connect, refused, remove, unavailable, valid_brand
 from ingress.signatures import shop_domain
-from shared.db import Connection, Pool, load_queries
-from shared.events import ConnectionCreated, ConnectionRemoved, JobKind, JobQueued
+from shared.db import Connection, load_queries
+from shared.errors import PermanentError
+from shared.events import JobKind, JobQueued
+from shared.grants import Grant
 from shared.http import ProblemError, bearer, is_api_key, unauthorized
 from shared.outbox import emit
-from shared.secrets import TokenVault
-from shared.shopify import Shopify, ShopifyUnavailableError, StoreError
+from shared.shopify import ShopifyUnavailableError, StoreError
+from shared.tokens import Tokens
 
 log = structlog.get_logger()
 queries = load_queries("ingress")
 
 JOB_KINDS: tuple[JobKind, ...] = JobKind.__args__  # type: ignore[attr-defined]
-BRAND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}")
 LONGEST_TOKEN = 500  # characters; Shopify's have about 40
-
-WHO = """
-query Who {
-  shop { myshopifyDomain currencyCode }
-  currentAppInstallation { accessScopes { handle } }
-}
-"""
-
-
-class _Shop(msgspec.Struct, rename="camel"):
-    myshopify_domain: str
-    currency_code: str
-
-
-class _Scope(msgspec.Struct):
-    handle: str
-
-
-class _Installation(msgspec.Struct, rename="camel"):
-    access_scopes: list[_Scope]
-
-
-class Who(msgspec.Struct, rename="camel"):
-    """Whose token it is, and what it may do."""
-
-    shop: _Shop
-    current_app_installation: _Installation
 
 
 class NewConnection(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -66,7 +40,7 @@ class NewConnection(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
 
     brand_id: str
     shop: str
-    access_token: str
+    access_token: str | None = None
 
 
 class SyncRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -113,71 +87,19 @@ def document(row: asyncpg.Record) -> ConnectionDocument:
 class Management:
     """What the API works with."""
 
-    def __init__(self, pool: Pool, shopify: Shopify, vault: TokenVault, api_key: str) -> None:
-        self.pool, self.shopify, self.vault, self.api_key = pool, shopify, vault, api_key
+    def __init__(self, tokens: Tokens, api_key: str) -> None:
+        self.pool, self.tokens, self.api_key = tokens.pool, tokens, api_key
 
-    async def connect(self, brand_id: str, shop: str, token: str) -> ConnectionDocument:
-        """Store the token of a brand's store, after Shopify has accepted it; a new store starts to sync."""
-        who = await self._ask_shopify(shop, token)
-        scopes = sorted(scope.handle for scope in who.current_app_installation.access_scopes)
+    async def grant(self, shop: str, access_token: str | None) -> Grant:
+        """The token that was given or, without one, what the app's own credentials give at the shop."""
+        if access_token is not None:
+            return Grant("custom", _valid_token(access_token))
         try:
-            async with self.pool.acquire() as tx, tx.transaction():
-                return await self._store(tx, brand_id, shop, token, scopes, who.shop.currency_code)
-        except asyncpg.UniqueViolationError:
-            raise ProblemError(
-                409, "Shop in use", f"{shop} is connected to another brand: disconnect it there first"
-            ) from None
-
-    async def _ask_shopify(self, shop: str, token: str) -> Who:
-        try:
-            return await self.shopify.shop(shop, token).query(Who, WHO)
+            return await self.tokens.endpoint.by_credentials(shop)
         except StoreError as error:
-            problem = error.problem
-            raise ProblemError(
-                422, "Shopify refuses", f"{problem.message} {problem.action}", code=problem.code
-            ) from error
+            raise refused(error) from error
         except ShopifyUnavailableError as error:
-            raise ProblemError(
-                503,
-                "Shopify does not answer",
-                f"{shop} could not be asked whether the token is valid: try again later",
-                headers={"Retry-After": "30"},
-            ) from error
-
-    async def _store(
-        self, tx: Connection, brand_id: str, shop: str, token: str, scopes: list[str], currency: str
-    ) -> ConnectionDocument:
-        stored = self.vault.encrypt(token)
-        before = await tx.fetchrow(queries["connection_by_brand"], brand_id)
-        if before is None:
-            row = await tx.fetchrow(queries["insert_connection"], brand_id, shop, stored, scopes, currency)
-        elif before["shop"] != shop:
-            raise ProblemError(
-                409,
-                "Brand in use",
-                f"brand {brand_id} belongs to {before['shop']}: use another brandId for {shop}",
-            )
-        else:
-            row = await tx.fetchrow(queries["refresh_connection"], before["id"], stored, scopes, currency)
-        if row is None:
-            raise LookupError(brand_id)
-        if before is None or before["removed_at"] is not None:
-            await emit(tx, ConnectionCreated(connection_id=row["id"], brand_id=brand_id, shop=shop))
-            log.info("connection.created", connection=row["id"], brand=brand_id, shop=shop)
-        return document(row)
-
-
-async def remove(tx: Connection, connection_id: int, reason: Any) -> bool:
-    """Disconnect: the token goes, jobs stop, the data stay. False if it was removed before."""
-    brand_id = await tx.fetchval(queries["remove_connection"], connection_id)
-    if brand_id is None:
-        return False
-    await tx.execute(queries["cancel_jobs"], connection_id)
-    await tx.execute(queries["cancel_operations"], connection_id)
-    await tx.execute(queries["forget_subscriptions"], connection_id)
-    await emit(tx, ConnectionRemoved(connection_id=connection_id, brand_id=brand_id, reason=reason))
-    log.info("connection.removed", connection=connection_id, brand=brand_id, reason=reason)
-    return True
+            raise unavailable(shop) from error
 
 
 async def queue_job(
@@ -198,12 +120,13 @@ def needs_api_key(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHa
         raise unauthorized("send the management key: Authorization: Bearer $BACKSTOCK_API_KEY")
 
 
-def _valid_brand(brand_id: str) -> str:
-    if not BRAND.fullmatch(brand_id):
+def _valid_token(access_token: str) -> str:
+    token = access_token.strip()
+    if not token or len(token) > LONGEST_TOKEN or not token.isascii() or not token.isprintable():
         raise ProblemError(
-            400, "Bad request", "brandId: 1 to 100 letters, digits and _.:- that begin with a letter or digit"
+            400, "Bad request", "accessToken: give the Admin API access token, such as shpat_..."
         )
-    return brand_id
+    return token
 
 
 ConnectionId = Annotated[int, Parameter(ge=1, le=2**63 - 1)]
@@ -220,18 +143,23 @@ class ConnectionsApi(Controller):
     async def connect(
         self, data: NewConnection, management: NamedDependency[Management]
     ) -> ConnectionDocument:
-        """Connect a store with a custom-app token. The same brand and shop again: the same connection."""
+        """Connect a store with a custom app's token or, without one, with this app's own credentials.
+
+        The same brand and shop again: the same connection.
+        """
         shop = shop_domain(data.shop)
         if shop is None:
             raise ProblemError(
                 400, "Bad request", "shop: give the shop's domain, such as my-store.myshopify.com"
             )
-        token = data.access_token.strip()
-        if not token or len(token) > LONGEST_TOKEN or not token.isascii() or not token.isprintable():
+        brand_id = valid_brand(data.brand_id)
+        grant = await management.grant(shop, data.access_token)
+        try:
+            return document(await connect(management.tokens, brand_id, shop, grant))
+        except BrandTakenError as taken:
             raise ProblemError(
-                400, "Bad request", "accessToken: give the Admin API access token, such as shpat_..."
-            )
-        return await management.connect(_valid_brand(data.brand_id), shop, token)
+                409, "Brand in use", f"brand {brand_id} belongs to {taken}: use another brandId for {shop}"
+            ) from None
 
     @get("/connections")
     async def list_connections(
@@ -302,9 +230,9 @@ async def _unsubscribe(management: Management, connection: asyncpg.Record) -> No
     """Best effort: a dead token cannot unsubscribe, and Shopify drops subscriptions that always fail."""
     if connection["access_token"] is None:
         return
-    shop = management.shopify.shop(connection["shop"], management.vault.decrypt(connection["access_token"]))
     try:
+        shop = await management.tokens.shop(connection["id"])
         for row in await management.pool.fetch(queries["subscriptions"], connection["id"]):
             await shop.query(dict[str, Any], UNSUBSCRIBE, {"id": row["gid"]})
-    except (StoreError, ShopifyUnavailableError) as error:
+    except (PermanentError, ShopifyUnavailableError) as error:
         log.warning("webhooks.not_removed", connection=connection["id"], error=str(error))

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import structlog
 
-from shared.db import Pool, load_queries, settle
+from shared.db import load_queries, settle
 from shared.events import ConnectionCreated, Problem, WebhooksRegistered
 from shared.outbox import emit
-from shared.secrets import TokenVault
-from shared.shopify import Shop, Shopify, StoreError, UserErrors
+from shared.shopify import Shop, StoreError, UserErrors
+from shared.tokens import Tokens
 
 log = structlog.get_logger()
 queries = load_queries("ingress")
@@ -85,17 +85,18 @@ class Subscribed(msgspec.Struct, rename="camel"):
     webhook_subscription_create: _Created
 
 
-async def on_connection_created(
-    event: ConnectionCreated, pool: Pool, shopify: Shopify, vault: TokenVault, uri: str
-) -> None:
+async def on_connection_created(event: ConnectionCreated, tokens: Tokens, uri: str) -> None:
     """Register every topic at `uri`; a topic that Shopify refuses is reported, the sync goes on without."""
+    pool = tokens.pool
     connection = await pool.fetchrow(queries["connection_by_id"], event.connection_id)
     if connection is None or connection["access_token"] is None:
         async with pool.acquire() as tx, tx.transaction():
             await settle(tx, event, "ingress")
         return
-    shop = shopify.shop(event.shop, vault.decrypt(connection["access_token"]))
-    registered, refusals = await register(shop, uri)
+    try:
+        registered, refusals = await register(await tokens.shop(event.connection_id), uri)
+    except StoreError as error:
+        registered, refusals = {}, dict.fromkeys(TOPICS, str(error))
     problem = _problem(refusals)
     async with pool.acquire() as tx, tx.transaction():
         if not await settle(tx, event, "ingress"):
@@ -116,11 +117,11 @@ async def on_connection_created(
 
 
 async def register(shop: Shop, uri: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Make sure that every topic is registered at `uri`; returns ids by topic, and refusals by topic."""
-    try:
-        existing = await _existing(shop, uri)
-    except StoreError as error:
-        return {}, dict.fromkeys(TOPICS, str(error))
+    """Make sure that every topic is registered at `uri`; returns ids by topic, and refusals by topic.
+
+    StoreError if the store answers no question at all.
+    """
+    existing = await _existing(shop, uri)
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(topic: str) -> tuple[str, str | StoreError]:

@@ -37,27 +37,44 @@ order by id desc
 limit $1 offset $2;
 
 -- insert_connection: a brand's first store
-insert into control.connections (brand_id, shop, access_token, scopes, currency)
-values ($1, $2, $3, $4, $5)
+insert into control.connections (
+    brand_id, shop, scopes, currency, token_kind,
+    access_token, access_token_expires_at, refresh_token, refresh_token_expires_at
+)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 returning id, brand_id, shop, sync_status, metadata, scopes, problem, created_at, updated_at, removed_at;
 
--- refresh_connection: the same connection with a new token; a removed one starts over
+-- regrant_connection: the same connection with a new grant; a removed one starts over
 update control.connections
 set
-    access_token = $2,
-    scopes = $3,
-    currency = $4,
+    scopes = $2,
+    currency = $3,
+    token_kind = $4,
+    access_token = $5,
+    access_token_expires_at = $6,
+    refresh_token = $7,
+    refresh_token_expires_at = $8,
     sync_status = case when removed_at is null then sync_status else 'connecting' end,
     problem = case when removed_at is null then problem end,
     removed_at = null,
+    reconnected_at = now(),
     updated_at = now()
 where id = $1
 returning id, brand_id, shop, sync_status, metadata, scopes, problem, created_at, updated_at, removed_at;
 
--- remove_connection: its data stay, its token goes
+-- remove_connection: its data stay, its tokens go; nothing happens if it was connected again after $2
 update control.connections
-set sync_status = 'removed', access_token = null, removed_at = now(), updated_at = now()
-where id = $1 and removed_at is null
+set
+    sync_status = 'removed',
+    access_token = null,
+    access_token_expires_at = null,
+    refresh_token = null,
+    refresh_token_expires_at = null,
+    removed_at = now(),
+    updated_at = now()
+where id = $1
+  and removed_at is null
+  and ($2::timestamptz is null or reconnected_at is null or reconnected_at <= $2)
 returning brand_id;
 
 -- cancel_jobs: nothing more is to be done for a removed connection
@@ -73,6 +90,13 @@ delete from control.webhook_subscriptions where connection_id = $1;
 
 -- subscriptions: what we asked Shopify to tell us
 select topic, gid from control.webhook_subscriptions where connection_id = $1;
+
+-- has_webhooks: whether Shopify was asked to tell us of a brand's store
+select exists (
+    select from control.webhook_subscriptions s
+    join control.connections c on c.id = s.connection_id
+    where c.brand_id = $1
+);
 
 -- note_subscription: a topic that is registered
 insert into control.webhook_subscriptions (connection_id, topic, gid, uri)
@@ -96,3 +120,30 @@ where connection_id = $1 and kind = $2 and state in ('queued', 'running', 'stage
 update control.connections
 set sync_status = $2, problem = null, updated_at = now()
 where id = $1;
+
+-- shop_of_brand: which store a brand belongs to, also when that was disconnected
+select shop from control.connections where brand_id = $1;
+
+-- begin_oauth: a round trip to Shopify and back
+insert into control.oauth_states (state_hash, browser_hash, shop, brand_id, expires_at)
+values ($1, $2, $3, $4, now() + $5::float8 * interval '1 second');
+
+-- use_oauth: once, in time, for the same store and by the same browser
+update control.oauth_states
+set used_at = now()
+where state_hash = $1 and browser_hash = $2 and shop = $3 and used_at is null and expires_at > now()
+returning brand_id;
+
+-- finish_oauth: the store is connected; the browser may load the page again
+update control.oauth_states set finished_at = now() where state_hash = $1;
+
+-- abandon_oauth: the round trip came to nothing, and its state is worth nothing
+delete from control.oauth_states where state_hash = $1;
+
+-- used_oauth: what the same browser has used already
+select brand_id, finished_at
+from control.oauth_states
+where state_hash = $1 and browser_hash = $2 and shop = $3 and used_at is not null and expires_at > now();
+
+-- forget_oauth: round trips that never came back, and finished ones
+delete from control.oauth_states where expires_at < now();

@@ -7,10 +7,11 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 # fullmatch, not `$`: that one also matches before a trailing newline.
 _SHOP = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com")
+UNSIGNED = {"hmac", "signature"}  # parameters of a redirect that its HMAC leaves out
 
 
 def is_webhook_signed(body: bytes, header: str, secrets: Iterable[str]) -> bool:
@@ -27,3 +28,11 @@ def shop_domain(value: str) -> str | None:
     """`Demo.myshopify.com` -> `demo.myshopify.com`; None if it is no shop's domain."""
     shop = value.strip().lower()
     return shop if _SHOP.fullmatch(shop) else None
+
+
+def is_redirect_signed(pairs: Mapping[str, str], secrets: Iterable[str]) -> bool:
+    """Whether `hmac` is the HMAC-SHA256, in hex, of the other decoded parameters in order of their names."""
+    signature = pairs.get("hmac", "")
+    signed = "&".join(f"{name}={pairs[name]}" for name in sorted(pairs) if name not in UNSIGNED)
+    digests = [hmac.new(secret.encode(), signed.encode(), hashlib.sha256).hexdigest() for secret in secrets]
+    return any([hmac.compare_digest(signature.encode(), d.encode()) for d in digests])  # noqa: C419 - same time for all

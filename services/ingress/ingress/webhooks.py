@@ -24,7 +24,8 @@ import asyncpg
 import structlog
 from prometheus_client import Counter
 
-from ingress.connections import queue_job, remove
+from ingress.connecting import remove, with_implied
+from ingress.connections import queue_job
 from ingress.payloads import (
     COMPLIANCE_TOPICS,
     BulkOver,
@@ -181,7 +182,7 @@ async def _store_for_shop(
         if delivery.error:
             await _bury(tx, connection["id"], delivery)
         if delivery.change.effect:
-            await _carry_out(tx, connection, delivery.change.effect)
+            await _carry_out(tx, connection, delivery.change.effect, delivery.triggered_at)
     staged = {id(d) for d in fresh}
     return {id(d): _outcome(d) if id(d) in staged else Outcome.DUPLICATE for d in deliveries}
 
@@ -247,7 +248,9 @@ async def _bury(tx: Connection, connection_id: int, delivery: Delivery) -> None:
     )
 
 
-async def _carry_out(tx: Connection, connection: asyncpg.Record, effect: Effect) -> None:
+async def _carry_out(
+    tx: Connection, connection: asyncpg.Record, effect: Effect, triggered_at: datetime
+) -> None:
     connection_id, brand_id = connection["id"], connection["brand_id"]
     match effect:
         case BulkOver(gid, status):
@@ -256,9 +259,9 @@ async def _carry_out(tx: Connection, connection: asyncpg.Record, effect: Effect)
             )
             await emit(tx, finished)
         case Uninstalled():
-            await remove(tx, connection_id, "uninstalled")
+            await remove(tx, connection_id, "uninstalled", as_of=triggered_at)
         case ScopesChanged(scopes):
-            await tx.execute(queries["set_scopes"], connection_id, list(scopes))
+            await tx.execute(queries["set_scopes"], connection_id, with_implied(scopes))
         case Incomplete():
             await queue_job(tx, connection_id, brand_id, "catch_up")
         case ComplianceRequest():

@@ -7,13 +7,13 @@ add column token_kind text not null default 'custom' check (
 add column access_token_expires_at timestamptz,
 add column refresh_token bytea,
 add column refresh_token_expires_at timestamptz,
-add column granted_at timestamptz;
+add column reconnected_at timestamptz;
 comment on column control.connections.token_kind is
 'custom: given to us; offline: by OAuth; client_credentials: asked for with the app''s own credentials.';
 comment on column control.connections.access_token_expires_at is 'Null: it lasts.';
 comment on column control.connections.refresh_token is 'Encrypted like access_token; null where there is none.';
-comment on column control.connections.granted_at is
-'When the store was last connected: an uninstallation from before then is over.';
+comment on column control.connections.reconnected_at is
+'When the store was connected again: news of an uninstallation from before then come too late.';
 
 create table control.oauth_states (
     state_hash bytea primary key,
