@@ -39,6 +39,7 @@ distclean: clean ## clean, and remove .venv as well
 
 .venv/.ready: requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Backstock needs Python 3.11 or newer: run 'make setup PYTHON=python3.12' with a newer one" >&2; exit 1; }
+	@echo "Installing into .venv, once (400 MB; half a minute or a few, as your network has it) ..."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	@# the build backend looks for its program on PATH
