@@ -44,7 +44,7 @@ def make_app(settings: Settings, world: World | None = None) -> Starlette:
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers={Exception: _broken})
 
 
-def shop_routes(world: World, settings: Settings) -> list[Route]:  # noqa: C901  three short handlers
+def shop_routes(world: World, settings: Settings) -> list[Route]:
     def site_of(request: Request) -> Site | None:
         return world.sites.get(request.path_params["shop"])
 
@@ -70,10 +70,11 @@ def shop_routes(world: World, settings: Settings) -> list[Route]:  # noqa: C901 
         site = site_of(request)
         if site is None:
             return JSONResponse({"errors": "Not Found"}, 404)
-        try:
-            return JSONResponse(site.tokens.exchange(await _form(request), settings))
-        except oauth.RefusedError as refused:
-            return JSONResponse(refused.body, 400)
+        form = await _form(request)
+        status, body = oauth.answer(site, form)
+        site.log.request(f"token {form.get('grant_type') or 'authorization_code'}", status)
+        site.log.count("tokens_asked")
+        return JSONResponse(body, status)
 
     return [
         Route("/{shop}/admin/api/{version}/graphql.json", graphql, methods=["POST"]),

@@ -4,7 +4,8 @@
 http {status, retry_after}  internal_error  throttle  latency {seconds}  reset
 download_cut {bytes}  download_http {status}
 bulk_fail {partial, error_code, after}  bulk_stuck {after}  bulk_expired
-token_revoked  webhook_drop  webhook_duplicate  webhook_delay {seconds}  webhook_reorder {seconds}
+token_revoked  token_http {status}
+webhook_drop  webhook_duplicate  webhook_delay {seconds}  webhook_reorder {seconds}
 """
 
 import random
@@ -24,6 +25,7 @@ NAMES = frozenset(
         "bulk_stuck",
         "bulk_expired",
         "token_revoked",
+        "token_http",
         "webhook_drop",
         "webhook_duplicate",
         "webhook_delay",

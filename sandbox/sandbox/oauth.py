@@ -18,6 +18,7 @@ from sandbox.context import JSON
 
 if TYPE_CHECKING:
     from sandbox.settings import Settings
+    from sandbox.site import Site
     from sandbox.store import Store
 
 REFRESH_SECONDS = 90 * 86_400
@@ -145,6 +146,16 @@ class Tokens:
             "refresh_token": refresh,
             "refresh_token_expires_in": REFRESH_SECONDS,
         }
+
+
+def answer(site: "Site", form: dict[str, str]) -> tuple[int, JSON]:
+    """What the token endpoint says, with the shop's own pace and faults."""
+    if broken := site.faults.strike("token_http"):
+        return int(broken.get("status", 503)), {"errors": "Simulated outage"}
+    try:
+        return 200, site.tokens.exchange(form, site.settings)
+    except RefusedError as refused:
+        return 400, refused.body
 
 
 def _yes(text: str | None) -> bool:

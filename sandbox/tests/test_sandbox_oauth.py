@@ -91,3 +91,19 @@ async def test_a_lasting_token_can_be_exchanged_for_an_expiring_one(sandbox):
     assert status == 200
     assert await works(sandbox, granted["access_token"])
     assert not await works(sandbox, sandbox.token)
+
+
+async def test_the_token_endpoint_has_the_shops_pace_its_faults_and_a_log(sandbox):
+    """Tokens live as long as the shop says; the endpoint can be broken alone; its requests are on record."""
+    await sandbox.control("PATCH", access_token_seconds=7)
+    await sandbox.control("PATCH", "/faults", token_http={"status": 502, "times": 1})
+    assert await works(sandbox, sandbox.token)
+    location = (await code_for(sandbox, auto="1")).headers["location"]
+    code = dict(parse_qsl(urlsplit(location).query))["code"]
+    assert (await token(sandbox, code=code, expiring="1"))[0] == 502
+    status, granted = await token(sandbox, code=code, expiring="1")
+    assert (status, granted["expires_in"]) == (200, 7)
+    log = await sandbox.control("GET", "/log")
+    assert log["counters"]["tokens_asked"] == 2
+    asked = [row["status"] for row in log["requests"] if row["operation"] == "token authorization_code"]
+    assert asked == [502, 200]
