@@ -2,11 +2,14 @@
 
 A lease is a row with an owner, an end and an epoch. Each taking raises the epoch; each batch of work
 holds the row under its epoch in its own transaction. A worker that was paused past its lease finds
-another epoch there, touches no row, and stops: LeaseLostError.
+another epoch there, touches no row, and stops: LeaseLostError. While a worker lives, a heartbeat renews its
+lease, so that waiting for Shopify loses it to nobody.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -15,10 +18,13 @@ from dataclasses import dataclass
 
 from shared.db import Connection, Pool, affected, load_queries
 from shared.errors import LeaseLostError
+from shared.outages import OUTAGES
 
 queries = load_queries("shared")
 
-LEASE_SECONDS = 30.0  # a batch takes well under a second; longer only delays the take-over after a crash
+LEASE_SECONDS = (
+    12.0  # how late somebody else goes on after a crash; a heartbeat renews it three times as often
+)
 OWNER = f"{socket.gethostname()}:{os.getpid()}"
 
 
@@ -43,7 +49,18 @@ async def lease(pool: Pool, key: str) -> AsyncIterator[Lease | None]:
     if epoch is None:
         yield None
         return
+    heartbeat = asyncio.create_task(_renew(pool, key, epoch))
     try:
         yield Lease(key, epoch)
     finally:
+        heartbeat.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await heartbeat
         await pool.execute(queries["release_lease"], key, epoch)
+
+
+async def _renew(pool: Pool, key: str, epoch: int) -> None:
+    while True:
+        await asyncio.sleep(LEASE_SECONDS / 3)
+        with contextlib.suppress(*OUTAGES):  # the next beat may get through
+            await pool.execute(queries["hold_lease"], key, epoch, LEASE_SECONDS)

@@ -39,7 +39,8 @@ queries = load_queries("bulk_runner")
 ATTEMPTS = 4  # runs of one operation that Shopify ended badly
 SLOTS = 5  # bulk queries that one app may run at a shop since API 2026-01
 AT_ONCE = 20  # operations one runner starts or polls together
-TAKEN_FOR = 45.0  # seconds the others leave a taken operation alone; longer than any step takes
+TAKEN_FOR = 5.0  # seconds the others leave a taken operation alone; a second poll does no harm, a second
+# start is kept off by the lease
 IDLE = 0.5  # seconds between looks when no notification came
 FAST_POLLS = 20  # small operations end within seconds; then the webhook is waited for with patience
 POLL_FAST, POLL_SLOW = 0.5, 5.0  # seconds; a poll costs one point

@@ -143,7 +143,6 @@ async def test_promoted_rows_leave_the_landing_zone(store):
         "orders": 1,
         "order_line_items": 1,
         "refunds": 0,
-        "refund_line_items": 0,
         "customers": 1,
         "products": 1,
         "product_variants": 1,
