@@ -52,8 +52,8 @@ ENDS_WITHIN = 60.0  # seconds after the last query was to be sent
 # One that costs what it asks for, pages that cost less, as most do, and one that finds nothing.
 PAGE = "query Page { orders(first: 25) { nodes { id name lineItems(first: 25) { nodes { id title } } } } }"
 EMPTY = (
-    'query Empty { orders(first: 100, query: "created_at:>2099-01-01") '
-    "{ nodes { id lineItems(first: 100) { nodes { id product { id } variant { id } } } } } }"
+    'query Empty { orders(first: 50, query: "created_at:>2099-01-01") '
+    "{ nodes { id lineItems(first: 20) { nodes { id product { id } variant { id } } } } } }"
 )
 COUNT = "query Count { ordersCount { count } productsCount { count } }"
 MIX = (COUNT, PAGE, PAGE, EMPTY)
