@@ -1,0 +1,337 @@
+"""Deliveries: again after a failure, aside when it is of no use, never lost; a real Redis and Postgres.
+
+The waits of production (a lease of 15 s, ...) are set small here; what is done about a failure is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+
+from shared import outbox, stream
+from shared.db import connect, settle
+from shared.errors import LeaseLostError, PermanentError
+from shared.events import JobQueued, StagedBatch
+from shared.outages import OutageError
+from shared.outbox import Relay, emit, stream_name
+from shared.stream import Route, make_broker
+
+SERVICE = "promoter"
+STREAM = stream_name(StagedBatch)
+LEASE = 600  # milliseconds
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch):
+    monkeypatch.setattr(stream, "LEASE_MS", LEASE)
+    monkeypatch.setattr(stream, "MAX_DELIVERIES", 3)
+    monkeypatch.setattr(stream, "BACKOFF_BASE_MS", 40)
+    monkeypatch.setattr(stream, "CLAIM_EVERY_MS", 40)
+    monkeypatch.setattr(stream, "READ_BLOCK_MS", 100)
+    monkeypatch.setattr(stream, "GUARD_EVERY", 0.1)
+    monkeypatch.setattr(outbox, "SWEEP_EVERY", 0.2)
+
+
+@pytest.fixture
+async def pool(database_url):
+    pool = await connect(database_url, service="test")
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+async def client(redis_url):
+    client = Redis.from_url(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def consuming(pool, client, redis_url):
+    """`async with consuming(handler):` a route and a relay run, as in a service."""
+
+    @asynccontextmanager
+    async def run(handler, *, long=False, service=SERVICE, event=StagedBatch, resend_after=0.5):
+        route = Route(make_broker(redis_url, pool, service), pool, service)
+        (route.on_long if long else route.on)(event, handler, **({"workers": 2} if long else {}))
+        relay = Relay(pool, client, resend_after=resend_after)
+        tasks = [asyncio.create_task(work) for work in (route.run(), relay.run())]
+        try:
+            yield route
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    return run
+
+
+def event(number=1, **more):
+    fields = {"connection_id": 1, "brand_id": "acme", "batch_id": number, "source": "bulk", "rows": {}}
+    return StagedBatch(**fields, **more)
+
+
+async def emitted(pool, *events):
+    async with pool.acquire() as tx, tx.transaction():
+        await emit(tx, *events)
+
+
+class Handler:
+    """Fails with the given errors, one a call, then succeeds; notes when it was called for what."""
+
+    def __init__(self, *errors, always=None):
+        self.errors, self.always = list(errors), always
+        self.calls, self.times = [], []
+
+    async def __call__(self, event, tx=None):
+        self.calls.append(event.batch_id)
+        self.times.append(time.monotonic())
+        if tx is not None:  # work that must not outlive a failure
+            await tx.execute(
+                "insert into control.leases (key, owner, expires_at) values ($1, 'test', now())",
+                f"{id(self)}/{event.batch_id}/{len(self.calls)}",
+            )
+        if self.errors:
+            raise self.errors.pop(0)
+        if self.always:
+            raise self.always
+
+    async def succeeded(self, pool):
+        return await pool.fetchval("select count(*) from control.leases")
+
+
+async def handled(pool, service=SERVICE):
+    return await pool.fetchval("select count(*) from control.inbox where service = $1", service)
+
+
+async def buried(pool):
+    return await pool.fetch("select * from control.dead_letters order by id")
+
+
+async def nothing_pending(client):
+    return (await client.xpending(STREAM, SERVICE))["pending"] == 0
+
+
+async def test_an_event_is_handled_once_however_often_it_comes(pool, client, consuming, until):
+    """The inbox and the work share a transaction: a copy of the event finds it done, and is acknowledged."""
+    handler = Handler()
+    async with consuming(handler):
+        said = event()
+        await emitted(pool, said)
+        await until(lambda: handled(pool))
+        for _ in range(3):
+            await client.xadd(STREAM, {"__data__": said.model_dump_json()})
+        await emitted(pool, event(2))
+        await until(lambda: _equal(handled(pool), 2))
+        await until(lambda: nothing_pending(client))
+    assert handler.calls == [1, 2]
+    assert await handler.succeeded(pool) == 2
+
+
+async def _equal(query, value):
+    return await query == value
+
+
+async def test_a_failure_is_tried_again_after_a_backoff(pool, client, consuming, until):
+    """Each try waits longer than the last; what a failed try wrote is rolled back; then it is done."""
+    handler = Handler(RuntimeError("once"), RuntimeError("twice"))
+    async with consuming(handler):
+        await emitted(pool, event())
+        await until(lambda: handled(pool))
+        await until(lambda: nothing_pending(client))
+    assert handler.calls == [1, 1, 1]
+    first, second, third = handler.times
+    assert second - first >= 0.04  # half of 80 ms, at the least
+    assert third - second >= 0.08
+    assert await handler.succeeded(pool) == 1
+    assert await buried(pool) == []
+
+
+async def test_what_cannot_be_mended_is_put_aside_at_once(pool, client, consuming, until):
+    """A PermanentError is a dead letter after one try, with its reason; the next message is handled."""
+    handler = Handler(PermanentError("no such thing"))
+    async with consuming(handler):
+        await emitted(pool, event(1), event(2))
+        await until(lambda: _equal(handled(pool), 2))
+        await until(lambda: nothing_pending(client))
+    (letter,) = await buried(pool)
+    assert letter["event_type"] == "StagedBatch"
+    assert (letter["service"], letter["connection_id"], letter["deliveries"]) == (SERVICE, 1, 1)
+    assert letter["error"] == "PermanentError: no such thing"
+    assert StagedBatch.model_validate_json(letter["payload"]).batch_id in (1, 2)
+    assert sorted(handler.calls) == [1, 2]
+
+
+async def test_poison_is_put_aside_after_the_last_try(pool, client, consuming, until):
+    """Any other error gets MAX_DELIVERIES tries, then the message is a dead letter, and stays one."""
+    handler = Handler(always=RuntimeError("\x00 always"))
+    async with consuming(handler):
+        await emitted(pool, event())
+        await until(lambda: buried(pool))
+        await until(lambda: nothing_pending(client))
+        await until(
+            lambda: pool.fetchval(
+                "select count(*) = 1 from control.inbox where service = $1 and event_id in "
+                "(select event_id from control.dead_letters)",
+                SERVICE,
+            )
+        )
+    (letter,) = await buried(pool)
+    assert letter["deliveries"] == 3
+    assert letter["error"] == "RuntimeError: \ufffd always"
+    assert handler.calls == [1, 1, 1]
+    assert await handler.succeeded(pool) == 0
+
+
+async def test_the_job_of_a_dead_letter_fails_for_all_to_see(pool, consuming, until):
+    """The job, its connection and an event say what went wrong and what helps."""
+    connection = await pool.fetchval(
+        "insert into control.connections (brand_id, shop) values ('acme', 'a.myshopify.com') returning id"
+    )
+    job = await pool.fetchval(
+        "insert into control.jobs (connection_id, kind) values ($1, 'bulk_orders') returning id", connection
+    )
+    said = event(job_id=job, kind="bulk_orders", resource="orders")
+    async with consuming(Handler(PermanentError("broken"))):
+        await emitted(pool, said)
+        await until(lambda: buried(pool))
+    row = await pool.fetchrow("select state, problem from control.jobs where id = $1", job)
+    assert row["state"] == "failed"
+    assert "broken" in row["problem"]["message"]
+    status = await pool.fetchrow("select sync_status, problem from control.connections")
+    assert (status["sync_status"], status["problem"]["code"]) == ("attention", "dead_letter")
+    failed = "select payload from control.outbox where event_type = 'JobFailed'"
+    assert '"final":true' in await pool.fetchval(failed)
+
+
+@pytest.mark.parametrize(
+    "error", [OutageError("away"), ConnectionResetError(), TimeoutError(), LeaseLostError()]
+)
+async def test_an_outage_is_not_the_messages_fault(pool, consuming, until, error):
+    """As long as something around it is away a message is tried again, beyond any count of tries."""
+    handler = Handler(*[error] * 6)
+    async with consuming(handler):
+        await emitted(pool, event())
+        await until(lambda: handled(pool))
+    assert len(handler.calls) == 7
+    assert await buried(pool) == []
+
+
+async def test_what_cannot_be_read_is_put_aside(pool, client, consuming, until):
+    """Garbage, half an event and another one's form go to the dead letters; what comes behind is handled."""
+    handler = Handler()
+    async with consuming(handler):
+        for payload in (b"\xff\x00", b"{", b"{}", b'{"batch_id": "x"}', b"null"):
+            await client.xadd(STREAM, {"__data__": payload})
+        await client.xadd(STREAM, {"other": "field"})
+        await emitted(pool, event(7))
+        await until(lambda: _buried_so_many(pool, 6))
+        await until(lambda: nothing_pending(client))
+        await until(lambda: handler.calls == [7])
+    letters = await buried(pool)
+    assert {letter["event_type"] for letter in letters} == {"StagedBatch"}
+    assert all(letter["connection_id"] is None for letter in letters)
+
+
+async def _buried_so_many(pool, number):
+    return len(await buried(pool)) == number
+
+
+async def test_a_message_from_before_the_group_is_handled(pool, client, consuming, until):
+    """Groups are made at 0: what was published before any consumer existed is not skipped."""
+    said = event()
+    await client.xadd(STREAM, {"__data__": said.model_dump_json()})
+    handler = Handler()
+    async with consuming(handler):
+        await until(lambda: handled(pool))
+    assert handler.calls == [1]
+
+
+async def test_what_a_dead_process_left_is_claimed(pool, client, consuming, until):
+    """A message that was delivered to a process which then died is taken over after its lease."""
+    await client.xgroup_create(STREAM, SERVICE, id="0", mkstream=True)
+    await client.xadd(STREAM, {"__data__": event().model_dump_json()})
+    taken = await client.xreadgroup(SERVICE, "dead-process", {STREAM: ">"})
+    assert len(taken[0][1]) == 1
+    handler = Handler()
+    began = time.monotonic()
+    async with consuming(handler):
+        await until(lambda: handled(pool))
+        await until(lambda: nothing_pending(client))
+    assert handler.calls == [1]
+    assert time.monotonic() - began >= LEASE / 2000
+
+
+async def test_a_running_handler_keeps_its_message(pool, consuming, until):
+    """Work that takes three leases is not given to somebody else meanwhile: it runs once."""
+    calls = []
+
+    async def handler(event):
+        calls.append(event.batch_id)
+        await asyncio.sleep(3 * LEASE / 1000)  # the work
+        async with pool.acquire() as tx, tx.transaction():
+            await settle(tx, event, SERVICE)
+
+    rare = {"long": True, "resend_after": 60}  # a message is claimed, or it is not: none is sent again
+    async with consuming(handler, **rare), consuming(handler, **rare):
+        await emitted(pool, event())
+        await until(lambda: handled(pool))
+    assert calls == [1]
+
+
+async def test_an_emptied_redis_heals(pool, client, consuming, until):
+    """FLUSHALL takes streams and groups: groups are made again, lost events sent again, new ones handled."""
+    gate = asyncio.Event()
+    done = []
+
+    async def handler(event, tx):
+        await gate.wait()
+        done.append(event.batch_id)
+
+    async with consuming(handler) as route:
+        await emitted(pool, *(event(n) for n in range(20)))
+        await until(lambda: client.xlen(STREAM))
+        await client.flushall()
+        gate.set()
+        await emitted(pool, event(20))
+        await until(lambda: _equal(handled(pool), 21), 30)
+        await until(route.is_running)
+    assert sorted(done) == list(range(21))
+    assert await buried(pool) == []
+
+
+async def test_two_services_each_get_every_event(pool, consuming, until):
+    """One group a service: the promoter's reading takes nothing away from status."""
+    promoter, status = Handler(), Handler()
+    async with consuming(promoter), consuming(status, service="status"):
+        await emitted(pool, *(event(n) for n in range(5)))
+        await until(lambda: _equal(handled(pool), 5))
+        await until(lambda: _equal(handled(pool, "status"), 5))
+        await until(lambda: pool.fetchval("select bool_and(settled_at is not null) from control.outbox"))
+    assert sorted(promoter.calls) == sorted(status.calls) == list(range(5))
+
+
+async def test_a_handler_for_somebody_elses_event_is_refused(pool, redis_url):
+    """An event that does not name the service would never be swept for it: wiring it is an error."""
+    route = Route(make_broker(redis_url, pool, SERVICE), pool, SERVICE)
+    with pytest.raises(TypeError, match="JobQueued does not name promoter"):
+        route.on(JobQueued, Handler())
+
+
+async def test_a_stopping_service_lets_its_handler_finish(pool, consuming):
+    """On the way down a running handler ends and commits."""
+    started, may_end = asyncio.Event(), asyncio.Event()
+
+    async def handler(event, tx):
+        started.set()
+        await may_end.wait()
+
+    async with consuming(handler):
+        await emitted(pool, event())
+        await asyncio.wait_for(started.wait(), 10)
+        asyncio.get_running_loop().call_later(0.2, may_end.set)  # while the route is being stopped
+    assert await handled(pool) == 1
