@@ -8,7 +8,7 @@ from cryptography.fernet import Fernet
 from shared.errors import SettingError
 from shared.settings import Settings, bind_address, load_settings, read_settings
 
-KEY = Fernet.generate_key().decode()
+KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 GOOD = {
     "DATABASE_URL": "postgresql://u:p@127.0.0.1:5432/backstock",
     "REDIS_URL": "redis://127.0.0.1:6379/0",
