@@ -16,6 +16,7 @@ import asyncpg
 import httpx
 
 from backstock.api import ATTENTION, LIVE, Api, Progress
+from backstock.embedded import EmbeddedPostgres, EmbeddedRedis
 from backstock.errors import CommandError
 from backstock.proof import Row, as_table, compare
 from backstock.server import HOST, free_port
@@ -78,8 +79,9 @@ def plan_demo(
     demo = home.demo
     demo.create()
     with demo.locked():
-        for leftover in ("postgres", "redis", "logs"):
-            shutil.rmtree(demo.folder / leftover, ignore_errors=True)
+        stores = (EmbeddedPostgres(demo.folder / "postgres"), EmbeddedRedis(demo.folder / "redis"))
+        for leftover in (*(store.home for store in stores), demo.logs):  # as root, stores may be elsewhere
+            shutil.rmtree(leftover, ignore_errors=True)
     demo.create()
     keys, _ = demo.keys()
     sandbox = Sandbox(f"http://{HOST}:{free_port()}", orders)
