@@ -9,13 +9,13 @@ import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, get_args
 
 import asyncpg
 import pytest
 from cryptography.fernet import Fernet
 from faststream.redis import RedisBroker
+from redis.asyncio import Redis
 
 from shared.db import load_queries
 from shared.events import EVENTS, BulkReady, Event, JobKind, JobQueued, Service
@@ -192,11 +192,13 @@ async def test_a_service_subscribes_to_every_event_that_names_it(service: Servic
     pool = await asyncpg.create_pool(database_url, min_size=1, max_size=2)
     broker = RedisBroker("redis://127.0.0.1:1")  # never connected
     route = Route(broker, pool, service)
-    parts = Parts(settings(database_url), pool, SimpleNamespace(), route, Readiness())
+    redis = Redis.from_url("redis://127.0.0.1:1")
+    parts = Parts(settings(database_url), pool, redis, route, Readiness())
     try:
         async with app.wire(parts):
             subscribed = route._streams()
     finally:
+        await redis.aclose()
         await pool.close()
     named = {stream_name(event) for event in EVENTS.values() if service in event.consumed_by}
     assert subscribed == named

@@ -466,6 +466,14 @@ async def test_old_tags_do_not_come_back(store):
     assert (await store.row("customers"))["tags"] == ["a"]
 
 
+async def test_tag_events_that_pass_each_other_lose_no_tag(store):
+    """A later event that arrives first does not hide an earlier one about another tag."""
+    await store.promote([customer(updated=10, tags=["a", "b"])], "bulk")
+    await store.promote([tags(1, 30, ["c"])])
+    await store.promote([tags(1, 20, ["d"], ["b"])])
+    assert (await store.row("customers"))["tags"] == ["a", "c", "d"]
+
+
 async def test_tags_come_before_their_customer(store):
     """Tags of an unknown customer wait with it, and an older snapshot that has all tags replaces them."""
     await store.promote([tags(1, 20, ["b"])])
