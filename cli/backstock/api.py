@@ -78,13 +78,18 @@ class Api:
     http: httpx.AsyncClient
     ingress_url: str
     status_url: str
+    public_status_url: str
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, ingress_url: str, status_url: str, api_key: str) -> AsyncIterator[Self]:
+    async def open(
+        cls, ingress_url: str, status_url: str, api_key: str, *, public_status_url: str = ""
+    ) -> AsyncIterator[Self]:
+        """Where the two answer, and where browsers reach status, if that is another address."""
         headers = {"Authorization": f"Bearer {api_key}"}
         async with httpx.AsyncClient(headers=headers, timeout=ANSWERS_WITHIN) as http:
-            yield cls(http, ingress_url.rstrip("/"), status_url.rstrip("/"))
+            public = public_status_url or status_url
+            yield cls(http, ingress_url.rstrip("/"), status_url.rstrip("/"), public.rstrip("/"))
 
     async def connect(self, brand: str, shop: str, token: str) -> Connection:
         body = {"brandId": brand, "shop": shop, "accessToken": token}
@@ -116,7 +121,7 @@ class Api:
         """The dashboard's address with a read token for this one brand in it."""
         answer = await self._status("POST", f"/api/sync/{quote(brand)}/token", brand=brand)
         token = msgspec.json.decode(answer.content, type=dict[str, Any])["token"]
-        return f"{self.status_url}/?{urlencode({'brand': brand, 'token': token})}"
+        return f"{self.public_status_url}/?{urlencode({'brand': brand, 'token': token})}"
 
     async def follow(self, brand: str) -> AsyncIterator[Progress]:
         """The document on each change until the brand is live; by stream, or by polling where that fails."""

@@ -32,7 +32,8 @@ def checks() -> Iterator[tuple[str, Coroutine[None, None, str]]]:
     yield "Redis", _redis()
     for service, default in DEFAULT_BINDS.items():
         bind = os.environ.get(f"{service}_BIND") or default
-        yield service.lower(), _service(service, os.environ.get(f"{service}_URL") or f"http://{bind}", bind)
+        url = os.environ.get(f"{service}_LOCAL") or os.environ.get(f"{service}_URL") or f"http://{bind}"
+        yield service.lower(), _service(service, url, bind)
 
 
 async def _settings() -> str:

@@ -22,7 +22,15 @@ from backstock.checks import check_postgres, findings
 from backstock.doctor import checks
 from backstock.errors import CommandError
 from backstock.home import Home, load_environment
-from backstock.up import SERVICES, Plan, ending_in_order, running, settle_addresses, until_cancelled
+from backstock.up import (
+    SERVICES,
+    Plan,
+    ending_in_order,
+    local_urls,
+    running,
+    settle_addresses,
+    until_cancelled,
+)
 from backstock.watch import bars
 from backstock.watch import watch as show_progress
 from shared.db import migrate as apply_migrations
@@ -31,6 +39,7 @@ from shared.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from contextlib import AbstractAsyncContextManager
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -212,7 +221,7 @@ def doctor() -> None:
 async def _up(plan: Plan, *, is_new_key: bool, demo: bool = False) -> None:
     async with running(plan):
         api_key = plan.env["BACKSTOCK_API_KEY"]
-        async with Api.open(plan.env["INGRESS_URL"], plan.env["STATUS_URL"], api_key) as api:
+        async with _api(plan.env | local_urls(plan), api_key) as api:
             if demo:
                 await demonstration.connect(api, console)
             elif {"ingress", "status"} <= set(plan.only):
@@ -242,6 +251,12 @@ async def _print_dashboards(api: Api, status_url: str) -> None:
         )
 
 
+def _api(env: dict[str, str], api_key: str) -> AbstractAsyncContextManager[Api]:
+    """On the machine of `backstock up` its local addresses, elsewhere the public ones."""
+    ingress, status = (env.get(f"{name}_LOCAL") or env[f"{name}_URL"] for name in ("INGRESS", "STATUS"))
+    return Api.open(ingress, status, api_key, public_status_url=env["STATUS_URL"])
+
+
 def _chosen(only: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in only.split(",") if name.strip())
     if unknown := [name for name in names if name not in SERVICES]:
@@ -264,7 +279,7 @@ def _call(work: Callable[[Api], Coroutine[None, None, T]]) -> T:
         raise CommandError("BACKSTOCK_API_KEY is missing: set it, or run `backstock up` in this folder first")
 
     async def conversation() -> T:
-        async with Api.open(env["INGRESS_URL"], env["STATUS_URL"], env["BACKSTOCK_API_KEY"]) as api:
+        async with _api(env, env["BACKSTOCK_API_KEY"]) as api:
             return await work(api)
 
     return _run(conversation())

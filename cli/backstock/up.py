@@ -63,7 +63,7 @@ async def running(plan: Plan) -> AsyncIterator[None]:
         await migrate(settings.database_url)
         supervisor = Supervisor([*plan.extra, *_services(plan)], stores, plan.home.folder, plan.show)
         async with supervisor.running():
-            stack.enter_context(plan.home.announced(_published(settings)))
+            stack.enter_context(plan.home.announced(_published(settings) | local_urls(plan)))
             yield
 
 
@@ -74,6 +74,15 @@ def settle_addresses(env: dict[str, str], *, avoid_busy: bool) -> None:
         if avoid_busy and not port_is_free(bind_address(bind)[1]):
             bind = env[f"{name}_BIND"] = f"{HOST}:{free_port()}"
         env.setdefault(f"{name}_URL", f"http://{bind}")
+
+
+def local_urls(plan: Plan) -> dict[str, str]:
+    """Where the services of this machine answer on it: their public addresses may lead here only later."""
+    return {
+        f"{name}_LOCAL": f"http://{_reachable(plan.env[f'{name}_BIND'])}"
+        for name in DEFAULT_BINDS
+        if name.lower() in plan.only
+    }
 
 
 async def until_cancelled() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from backstock.server import free_port
+
 BACKSTOCK = Path(sys.executable).parent / "backstock"
 ENDS_WITHIN = 60
 
@@ -112,3 +114,29 @@ async def test_up_runs_until_it_is_told_to_stop(tmp_path, run, database_url, red
     assert code == 0, log.read_text()
     assert "Stopped." in log.read_text()
     assert not (tmp_path / ".backstock/running.env").exists()
+
+
+async def test_up_needs_no_way_in_from_outside(tmp_path, run, database_url, redis_url, until):
+    """Public addresses that lead nowhere yet: it starts, the commands reach it, and its links are public."""
+    settings = {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "SHOPIFY_CLIENT_SECRET": "x",
+        "INGRESS_URL": "https://ingress.invalid",
+        "STATUS_URL": "https://status.invalid",
+        "INGRESS_BIND": f"127.0.0.1:{free_port()}",
+        "STATUS_BIND": f"127.0.0.1:{free_port()}",
+    }
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COLUMNS": "200"} | settings
+    log = tmp_path / "up.log"
+    with log.open("wb") as out:
+        up = subprocess.Popen([BACKSTOCK, "up"], cwd=tmp_path, env=env, stdout=out, stderr=out)  # noqa: ASYNC220
+    try:
+        await until(lambda: "Running: ingress" in log.read_text(), timeout=40)
+        assert "Dashboard: https://status.invalid/" in log.read_text()
+        assert "no brand 'b'" in one_line(run("status", "b", **settings))
+        assert "no brand 'b'" in one_line(run("disconnect", "b", **settings))
+        assert run("doctor", **settings).returncode == 0
+    finally:
+        up.send_signal(signal.SIGTERM)
+        up.wait(30)
