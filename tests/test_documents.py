@@ -117,7 +117,7 @@ def test_no_document_is_forgotten():
     by_hand = {"Who", "Subscriptions", "Subscribe", "Unsubscribe"}
     assert by_hand <= {name.rpartition(":")[2] for name in constants()}
     assert {name for _, name in BULK} == BULK_NAMES
-    assert {"OrdersPage", "RunBulk", "PollBulk", "RecentBulks", "Counts"} <= {n for _, n in operations()}
+    assert {"OrdersPage", "RunBulk", "PollBulk", "RecentBulks", "OrdersCount"} <= {n for _, n in operations()}
     used = re.compile(r"\bdocument\([\w.\"]+, \"(\w+)\"\)")
     folder = Path(str(files("bulk_runner")))
     sent = {name for source in folder.rglob("*.py") for name in used.findall(source.read_text("utf-8"))}

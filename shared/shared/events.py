@@ -5,6 +5,7 @@
                          -> BulkFinished -> BulkReady -> StagedBatch* -> Promoted* -> JobCompleted
                       -> JobQueued(catch_up) -> ... -> JobQueued(audit) -> ... -> live
     a webhook         -> StagedBatch -> Promoted
+    more scopes       -> ScopesGranted -> WebhooksRegistered -> what they open
     disconnect        -> ConnectionRemoved
 
 An event is a fact: past tense, frozen, versioned. Its class names the services that consume it; the
@@ -77,10 +78,20 @@ class ConnectionCreated(Event):
     shop: str
 
 
+class ScopesGranted(Event):
+    """The merchant granted the app more scopes: what they open is to be read."""
+
+    consumed_by = ("ingress",)
+
+
 class WebhooksRegistered(Event):
-    """Shopify now tells us of changes. `problem` says why if it does not; history loads all the same."""
+    """Shopify now tells us of changes. `problem` says why if it does not; history loads all the same.
+
+    `anew`: a sync begins; else only what a scope opened since is missing.
+    """
 
     consumed_by = ("bulk-runner", "status")
+    anew: bool = True
     topics: tuple[str, ...] = ()
     problem: Problem | None = None
 
@@ -195,6 +206,7 @@ EVENTS: dict[str, type[Event]] = {
     event.__name__: event
     for event in (
         ConnectionCreated,
+        ScopesGranted,
         WebhooksRegistered,
         JobQueued,
         BulkStarted,

@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     recent_days: int = Field(3, ge=1, le=60)
     paged_up_to: int = Field(250, ge=0, le=10_000)
     bulk_stuck_after: float = Field(900, ge=1)
+    catch_up_every: float = Field(3600, ge=1)
+    webhook_check_every: float = Field(3600, ge=1)
     log_level: str = Field("INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
 
     @field_validator("database_url")

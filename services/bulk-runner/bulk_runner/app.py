@@ -19,6 +19,7 @@ from bulk_runner.on_job_queued import on_job_queued
 from bulk_runner.on_promoted import on_promoted
 from bulk_runner.on_webhooks_registered import on_webhooks_registered
 from bulk_runner.poll_bulk import Scheduler
+from bulk_runner.schedule import Schedule
 from bulk_runner.shops import Shops
 from shared.events import (
     BulkFinished,
@@ -61,7 +62,9 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     route.on(Promoted, on_promoted)
     route.on(JobCompleted, on_job_completed)
     try:
-        yield Wiring(tasks=(Scheduler(shops, parts.settings.bulk_stuck_after).run,))
+        scheduler = Scheduler(shops, parts.settings.bulk_stuck_after)
+        schedule = Schedule(parts.pool, parts.settings.catch_up_every)
+        yield Wiring(tasks=(scheduler.run, schedule.run))
     finally:
         await shopify.close()
 

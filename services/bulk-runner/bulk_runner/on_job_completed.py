@@ -12,6 +12,7 @@ from bulk_runner.planning import queue_job, set_status
 from shared.db import Connection, load_queries
 from shared.events import BULK_JOBS, JobCompleted, JobFailed, Problem, TableCheck
 from shared.outbox import emit
+from shared.scopes import readable
 
 queries = load_queries("bulk_runner")
 
@@ -36,11 +37,12 @@ async def on_job_completed(event: JobCompleted, tx: Connection) -> None:
 
 async def _after_history(event: JobCompleted, tx: Connection) -> None:
     under_way = {row["kind"] for row in await tx.fetch(queries["open_jobs"], event.connection_id)}
-    if under_way & {"recent_sync", *BULK_JOBS} or not await tx.fetchval(
-        queries["history_is_loaded"], event.connection_id
-    ):
-        return
-    await _catch_up(event, tx, 1)
+    connection = await tx.fetchrow(queries["connection"], event.connection_id)
+    allowed = readable(connection["scopes"]) if connection else ()
+    loaded = {row["kind"] for row in await tx.fetch(queries["loaded_history"], event.connection_id)}
+    wanted = {kind for kind, resource in BULK_JOBS.items() if resource in allowed}
+    if wanted <= loaded and not under_way & {"recent_sync", *BULK_JOBS}:
+        await _catch_up(event, tx, 1)
 
 
 async def _catch_up(event: JobCompleted, tx: Connection, round_: int) -> None:

@@ -22,11 +22,10 @@ from shared.db import Connection, load_queries, settle
 from shared.events import BULK_JOBS, JobQueued, Resource
 from shared.lease import lease
 from shared.outages import OutageError
+from shared.scopes import readable
 from shared.shopify import Shop
 
 queries = load_queries("bulk_runner")
-
-RESOURCES: tuple[Resource, ...] = ("orders", "customers", "products")
 
 
 async def on_job_queued(event: JobQueued, shops: Shops, recent_days: int, paged_up_to: int) -> None:
@@ -44,14 +43,15 @@ async def on_job_queued(event: JobQueued, shops: Shops, recent_days: int, paged_
 
 async def _load(event: JobQueued, shops: Shops, resource: Resource, paged_up_to: int) -> None:
     shop = await shops.open(event.connection_id)
-    size = event.expected.get(resource)
+    whole = Window(None, await shops.pool.fetchval(queries["job_before"], event.job_id))
+    size = await count_orders(shop, whole) if whole.end else event.expected.get(resource)
     if size is None:
-        size = (await count_objects(shop))[resource]
+        size = (await count_objects(shop, [resource]))[resource]
     if size <= paged_up_to:
         await read_pages(event, shops, partial(whole_plan, resource=resource))
         return
     oldest = await oldest_order(shop) if resource == "orders" else None
-    windows = await _windows(shop, resource, size, oldest)
+    windows = await _windows(shop, size, oldest, whole)
     async with shops.pool.acquire() as tx, tx.transaction():
         if await _start(tx, event, oldest):
             await _plan(tx, event, resource, windows)
@@ -81,20 +81,23 @@ async def _plan(tx: Connection, event: JobQueued, resource: Resource, windows: l
         )
 
 
-async def _windows(shop: Shop, resource: Resource, size: int, oldest: datetime | None) -> list[Window]:
-    if oldest is None or resource != "orders":
-        return [Window()]
+async def _windows(shop: Shop, size: int, oldest: datetime | None, whole: Window) -> list[Window]:
+    if oldest is None:
+        return [whole]
     now = datetime.now(UTC) + timedelta(minutes=1)  # Shopify's clock may be ahead of ours
-    return await cut(partial(count_orders, shop), size, oldest, now)
+    return await cut(partial(count_orders, shop), size, oldest, now, whole)
 
 
 async def _audit(event: JobQueued, shops: Shops, paged_up_to: int) -> None:
     shop = await shops.open(event.connection_id)
-    sizes = await count_objects(shop)
-    oldest = await oldest_order(shop)
-    small = [resource for resource in RESOURCES if sizes[resource] <= paged_up_to]
-    large = [resource for resource in RESOURCES if resource not in small]
-    plans = {resource: await _windows(shop, resource, sizes[resource], oldest) for resource in large}
+    sizes = await count_objects(shop, readable(await shops.scopes(event.connection_id)))
+    oldest = await oldest_order(shop) if "orders" in sizes else None
+    small = [resource for resource in sizes if sizes[resource] <= paged_up_to]
+    plans = {
+        resource: await _windows(shop, size, oldest if resource == "orders" else None, Window())
+        for resource, size in sizes.items()
+        if resource not in small
+    }
     async with lease(shops.pool, f"job:{event.job_id}") as held:
         if held is None:
             raise OutageError("another runner works on this job")

@@ -11,7 +11,7 @@ another runner goes on at the page that was not committed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,12 +24,14 @@ from bulk_runner.resources import customers, orders, products
 from bulk_runner.resources.nodes import Page
 from bulk_runner.resources.refunds import RefundOf, refund_line_rows
 from bulk_runner.shops import Shops
+from bulk_runner.windows import Window
 from shared.db import Connection, Pool, load_queries, settle
 from shared.events import JobKind, JobQueued, Resource, Source, StagedBatch
 from shared.lease import lease
 from shared.outages import OutageError
 from shared.outbox import emit
 from shared.rows import count, stage
+from shared.scopes import readable
 from shared.shopify import Shop
 
 log = structlog.get_logger()
@@ -56,6 +58,7 @@ class Reading:
 
 
 Plan: TypeAlias = Callable[[JobQueued, asyncpg.Record], list[Reading]]
+SCOPED: dict[str, Resource] = {"refunds": "orders"}  # what is read with another resource's scope
 SOURCES: dict[JobKind, Source] = {"recent_sync": "recent", "catch_up": "catch_up"}  # else: bulk
 
 
@@ -70,9 +73,10 @@ async def read_pages(event: JobQueued, shops: Shops, plan: Plan) -> None:
                 await settle(tx, event, "bulk-runner")
             return
         shop = await shops.open(event.connection_id)
+        allowed = readable(await shops.scopes(event.connection_id))
         source = SOURCES.get(event.kind, "bulk")
         position: dict[str, Any] = dict(job["position"])
-        async for reading, page in _pages(shop, _remaining(plan(event, job), position)):
+        async for reading, page in _pages(shop, _remaining(plan(event, job), position, allowed)):
             position[reading.resource] = page.next or "end"
             async with shops.pool.acquire() as tx, tx.transaction():
                 await held.hold(tx)
@@ -86,12 +90,13 @@ async def read_pages(event: JobQueued, shops: Shops, plan: Plan) -> None:
             await settle(tx, event, "bulk-runner")
 
 
-def _remaining(plan: list[Reading], position: dict[str, str]) -> list[Reading]:
-    """What is left to read after a crash."""
+def _remaining(plan: list[Reading], position: dict[str, str], allowed: Collection[Resource]) -> list[Reading]:
+    """What may be read, and is left to read after a crash."""
     return [
         replace(reading, after=position.get(reading.resource))
         for reading in plan
         if position.get(reading.resource) != "end"
+        and SCOPED.get(reading.resource, reading.resource) in allowed
     ]
 
 
@@ -113,14 +118,14 @@ def catch_up_plan(event: JobQueued, job: asyncpg.Record, pool: Pool) -> list[Rea
     ]
 
 
-def whole_plan(_: JobQueued, __: asyncpg.Record, resource: Resource) -> list[Reading]:
-    """All of a small resource."""
+def whole_plan(_: JobQueued, job: asyncpg.Record, resource: Resource) -> list[Reading]:
+    """All of a small resource, or only what was created before the moment that the job names."""
     pages: dict[Resource, ReadPage] = {
         "orders": _newest_orders,
         "customers": customers.page,
         "products": products.page,
     }
-    return [Reading(resource, pages[resource])]
+    return [Reading(resource, pages[resource], Window(None, job["before"]).search)]
 
 
 async def _newest_orders(shop: Shop, search: str, after: str | None, sent_at: str) -> Page:

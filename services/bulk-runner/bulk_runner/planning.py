@@ -20,10 +20,12 @@ async def queue_job(
     *,
     since: datetime | None = None,
     round_: int = 1,
+    before: datetime | None = None,
+    limited: bool = False,
     expected: Mapping[Resource, int] | None = None,
 ) -> None:
     """Queue a job, unless one of its kind is under way. -> JobQueued"""
-    job_id = await tx.fetchval(queries["queue_job"], connection_id, kind, since, round_)
+    job_id = await tx.fetchval(queries["queue_job"], connection_id, kind, since, round_, before, limited)
     if job_id is not None:
         await emit(
             tx,

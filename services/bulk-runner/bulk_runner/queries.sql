@@ -1,3 +1,6 @@
+-- connection: what is granted, and where the sync stands
+select id, brand_id, shop, sync_status, scopes from control.connections where id = $1;
+
 -- lock_connection: decisions about what comes next are taken one at a time
 select sync_status from control.connections where id = $1 for update;
 
@@ -10,15 +13,15 @@ where id = $1 and removed_at is null;
 update control.connections set problem = $2, updated_at = now() where id = $1;
 
 -- queue_job: one of each kind at a time
-insert into control.jobs (connection_id, kind, since, round)
-values ($1, $2, $3, $4)
+insert into control.jobs (connection_id, kind, since, round, before, limited)
+values ($1, $2, $3, $4, $5, $6)
 on conflict (connection_id, kind) where state in ('queued', 'running', 'staged') do nothing
 returning id;
 
 -- start_job: None if it is over or canceled
 update control.jobs set state = 'running', started_at = coalesce(started_at, now())
 where id = $1 and state in ('queued', 'running')
-returning kind, since, round, position, created_at;
+returning kind, since, before, round, position, created_at;
 
 -- save_position: where paged reading goes on
 update control.jobs set position = $2 where id = $1 and state = 'running';
@@ -40,10 +43,28 @@ returning kind;
 select kind from control.jobs
 where connection_id = $1 and state in ('queued', 'running', 'staged');
 
--- history_is_loaded: every bulk job has been completed once
-select count(distinct kind) = 3
+-- loaded_history: the bulk jobs that were completed, the latest of each kind
+select distinct on (kind) kind, limited, before, created_at
 from control.jobs
-where connection_id = $1 and state = 'completed' and kind like 'bulk_%';
+where connection_id = $1 and state = 'completed' and kind like 'bulk_%'
+order by kind, id desc;
+
+-- due_catch_ups: live stores whose changes nobody has read for a while: a webhook may have been missed
+insert into control.jobs (connection_id, kind, since)
+select c.id, 'catch_up', (
+    select max(j.created_at) from control.jobs j
+    where j.connection_id = c.id and j.kind = 'catch_up' and j.state = 'completed'
+)
+from control.connections c
+where c.sync_status = 'live' and not exists (
+    select from control.jobs j
+    where j.connection_id = c.id and j.kind = 'catch_up'
+      and j.created_at > now() - $1::float8 * interval '1 second'
+)
+order by c.id
+limit $2
+on conflict (connection_id, kind) where state in ('queued', 'running', 'staged') do nothing
+returning id, connection_id;
 
 -- history_began: when the first operation of the latest bulk load started at Shopify
 select min(o.shopify_created_at)
@@ -170,6 +191,9 @@ update control.bulk_operations set state = 'split' where id = $1 and state in ('
 -- request_cancel: it is stuck, and we have said so to Shopify
 update control.bulk_operations set cancel_requested = true, due_at = now() + $2::float8 * interval '1 second'
 where id = $1 and state = 'running';
+
+-- job_before: only orders created before this are to be read
+select before from control.jobs where id = $1;
 
 -- oldest_order: where the history of a job begins
 select (position ->> 'oldest')::timestamptz from control.jobs where id = $1;

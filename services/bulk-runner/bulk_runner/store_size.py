@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import msgspec
@@ -16,14 +17,6 @@ PATH = "shopify.graphql"
 
 class _Count(msgspec.Struct):
     count: int
-
-
-class Counts(msgspec.Struct, rename="camel"):
-    """The answer of Counts."""
-
-    orders_count: _Count
-    customers_count: _Count
-    products_count: _Count
 
 
 class OrdersIn(msgspec.Struct, rename="camel"):
@@ -46,14 +39,14 @@ class OldestOrder(msgspec.Struct):
     orders: _Nodes
 
 
-async def count_objects(shop: Shop) -> dict[Resource, int]:
-    """Orders, customers and products; beyond 25,000 Shopify's figures may be estimates."""
-    counts = await shop.query(Counts, document(PATH, "Counts"))
-    return {
-        "orders": counts.orders_count.count,
-        "customers": counts.customers_count.count,
-        "products": counts.products_count.count,
-    }
+async def count_objects(shop: Shop, resources: Iterable[Resource]) -> dict[Resource, int]:
+    """How many there are of each resource; beyond 25,000 Shopify's figures may be estimates."""
+    counts: dict[Resource, int] = {}
+    for resource in resources:
+        query = document(PATH, f"{resource.capitalize()}Count")
+        answer = await shop.query(dict[str, _Count], query)
+        counts[resource] = answer[f"{resource}Count"].count
+    return counts
 
 
 async def count_orders(shop: Shop, window: Window) -> int:

@@ -45,13 +45,19 @@ class Window:
 Count = Callable[[Window], Awaitable[int]]
 
 
-async def cut(count: Count, total: int, oldest: datetime, now: datetime) -> list[Window]:
-    """Windows of about a tenth of the store each, the newest first."""
+async def cut(
+    count: Count,
+    total: int,
+    oldest: datetime,
+    now: datetime,
+    whole: Window = Window(),
+) -> list[Window]:
+    """Windows of about a tenth of `whole` each, the newest first; `total` is what it holds."""
     target = min(LARGEST, max(SMALLEST, -(-total // WINDOWS)))
     if total > COUNTED_UP_TO:
         target = max(target, COUNTED_UP_TO // WINDOWS)
     sized, asked = [], 0
-    waiting = [(Window(), total)]
+    waiting = [(whole, total)]
     while waiting:
         window, size = waiting.pop()
         halves = window.halves(oldest, now) if size > target and asked < MOST_COUNTS else None

@@ -12,10 +12,11 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 
 from ingress.connections import ConnectionsApi, Management
+from ingress.keep_webhooks import WebhookKeeper
 from ingress.oauth import OAuth, OAuthApi
 from ingress.on_connection_created import on_connection_created
 from ingress.webhooks import Inlet, WebhookApp
-from shared.events import ConnectionCreated
+from shared.events import ConnectionCreated, ScopesGranted
 from shared.health import PATHS, HealthApp
 from shared.http import EXCEPTION_HANDLERS
 from shared.service import Parts, Wiring
@@ -36,6 +37,8 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     inlet = Inlet(parts.pool)
     register = partial(on_connection_created, tokens=tokens, uri=settings.ingress_url + WEBHOOK_PATH)
     parts.route.on_long(ConnectionCreated, register, workers=4)
+    parts.route.on_long(ScopesGranted, register, workers=4)
+    keeper = WebhookKeeper(tokens, settings.ingress_url + WEBHOOK_PATH, settings.webhook_check_every)
     management = Management(tokens, settings.backstock_api_key.get_secret_value())
     oauth = OAuth(tokens, settings)
     app = Litestar(
@@ -56,7 +59,9 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
         openapi_config=OpenAPIConfig(title="Backstock ingress", version="1", path="/schema"),
     )
     try:
-        yield Wiring(app, settings.ingress_bind, (inlet.run, partial(reseal, parts.pool, tokens.vault)))
+        yield Wiring(
+            app, settings.ingress_bind, (inlet.run, keeper.run, partial(reseal, parts.pool, tokens.vault))
+        )
     finally:
         await shopify.close()
 

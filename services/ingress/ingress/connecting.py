@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from shared.db import Connection, load_queries
-from shared.events import ConnectionCreated, ConnectionRemoved
+from shared.events import ConnectionCreated, ConnectionRemoved, ScopesGranted
 from shared.grants import Grant
 from shared.http import ProblemError
 from shared.outbox import emit
@@ -165,6 +165,8 @@ async def _store(
     if starts:
         await emit(tx, ConnectionCreated(connection_id=row["id"], brand_id=brand_id, shop=shop))
         log.info("connection.created", connection=row["id"], brand=brand_id, shop=shop)
+    elif before is not None and set(who.scopes) - set(before["scopes"]):
+        await emit(tx, ScopesGranted(connection_id=row["id"], brand_id=brand_id))
     return row
 
 

@@ -1,16 +1,18 @@
-"""ConnectionCreated -> WebhooksRegistered: Shopify is asked to tell us of every change from now on."""
+"""ConnectionCreated, ScopesGranted -> WebhooksRegistered: Shopify tells us of every change from now on."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 import structlog
 
 from shared.db import load_queries, settle
-from shared.events import ConnectionCreated, Problem, WebhooksRegistered
+from shared.events import ConnectionCreated, Problem, Resource, ScopesGranted, WebhooksRegistered
 from shared.outbox import emit
+from shared.scopes import RESOURCES, SCOPE_OF
 from shared.shopify import Shop, StoreError, UserErrors
 from shared.tokens import Tokens
 
@@ -36,6 +38,11 @@ TOPICS = (
     "APP_UNINSTALLED",
     "APP_SCOPES_UPDATE",
 )
+PREFIXES: dict[Resource, tuple[str, ...]] = {
+    "orders": ("ORDERS_", "REFUNDS_"),
+    "customers": ("CUSTOMERS_", "CUSTOMER_"),
+    "products": ("PRODUCTS_",),
+}
 AT_ONCE = 4  # registrations under way together; more only queue up at Shopify
 
 SUBSCRIPTIONS = """
@@ -85,7 +92,7 @@ class Subscribed(msgspec.Struct, rename="camel"):
     webhook_subscription_create: _Created
 
 
-async def on_connection_created(event: ConnectionCreated, tokens: Tokens, uri: str) -> None:
+async def on_connection_created(event: ConnectionCreated | ScopesGranted, tokens: Tokens, uri: str) -> None:
     """Register every topic at `uri`; a topic that Shopify refuses is reported, the sync goes on without."""
     pool = tokens.pool
     connection = await pool.fetchrow(queries["connection_by_id"], event.connection_id)
@@ -94,7 +101,8 @@ async def on_connection_created(event: ConnectionCreated, tokens: Tokens, uri: s
             await settle(tx, event, "ingress")
         return
     try:
-        registered, refusals = await register(await tokens.shop(event.connection_id), uri)
+        shop = await tokens.shop(event.connection_id)
+        registered, refusals = await register(shop, uri, topics(connection["scopes"]))
     except StoreError as error:
         registered, refusals = {}, dict.fromkeys(TOPICS, str(error))
     problem = _problem(refusals)
@@ -112,12 +120,23 @@ async def on_connection_created(event: ConnectionCreated, tokens: Tokens, uri: s
                 brand_id=event.brand_id,
                 topics=tuple(registered),
                 problem=problem,
+                anew=isinstance(event, ConnectionCreated),
             ),
         )
 
 
-async def register(shop: Shop, uri: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Make sure that every topic is registered at `uri`; returns ids by topic, and refusals by topic.
+def topics(scopes: Collection[str]) -> list[str]:
+    """The topics that a token with these scopes may subscribe to."""
+    closed = tuple(
+        p for resource in RESOURCES if SCOPE_OF[resource] not in scopes for p in PREFIXES[resource]
+    )
+    return [topic for topic in TOPICS if not topic.startswith(closed)]
+
+
+async def register(
+    shop: Shop, uri: str, wanted: Sequence[str] = TOPICS
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Make sure that the topics are registered at `uri`; returns ids by topic, and refusals by topic.
 
     StoreError if the store answers no question at all.
     """
@@ -130,7 +149,7 @@ async def register(shop: Shop, uri: str) -> tuple[dict[str, str], dict[str, str]
         async with gate:
             return topic, await _subscribe(shop, topic, uri)
 
-    answers = dict(await asyncio.gather(*map(one, TOPICS)))
+    answers = dict(await asyncio.gather(*map(one, wanted)))
     registered = {topic: answer for topic, answer in answers.items() if isinstance(answer, str)}
     refusals = {topic: str(answer) for topic, answer in answers.items() if isinstance(answer, StoreError)}
     log.info("webhooks.registered", shop=shop.name, topics=len(registered), refused=refusals)

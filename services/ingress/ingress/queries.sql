@@ -1,5 +1,5 @@
 -- connections_of_shops: which connection a shop's webhooks belong to
-select id, brand_id, shop from control.connections where shop = any($1) and removed_at is null;
+select id, brand_id, shop, scopes from control.connections where shop = any($1) and removed_at is null;
 
 -- note_deliveries: what is new of these webhooks; Shopify's id of a delivery is the same when it tries again
 insert into control.webhook_deliveries (connection_id, webhook_id, topic, triggered_at)
@@ -147,3 +147,16 @@ where state_hash = $1 and browser_hash = $2 and shop = $3 and used_at is not nul
 
 -- forget_oauth: round trips that never came back, and finished ones
 delete from control.oauth_states where expires_at < now();
+
+-- webhooks_to_check: live connections whose subscriptions nobody has looked at for a while
+select c.id, c.brand_id
+from control.connections c
+where c.removed_at is null and c.sync_status = 'live'
+  and exists (
+    select from control.webhook_subscriptions w
+    where w.connection_id = c.id and w.checked_at < now() - $1::float8 * interval '1 second'
+)
+order by c.id;
+
+-- subscription_gids: what was registered when it was last looked at, and when
+select topic, gid, checked_at from control.webhook_subscriptions where connection_id = $1;

@@ -40,7 +40,7 @@ from ingress.payloads import (
 from ingress.signatures import is_webhook_signed, shop_domain
 from shared.db import Connection, Pool, load_queries
 from shared.errors import BackstockError, BadPayloadError
-from shared.events import BulkFinished, StagedBatch
+from shared.events import BulkFinished, ScopesGranted, StagedBatch
 from shared.http import PROBLEM_JSON, ProblemError
 from shared.outbox import emit
 from shared.rows import count, stage
@@ -261,7 +261,10 @@ async def _carry_out(
         case Uninstalled():
             await remove(tx, connection_id, "uninstalled", as_of=triggered_at)
         case ScopesChanged(scopes):
-            await tx.execute(queries["set_scopes"], connection_id, with_implied(scopes))
+            granted = with_implied(scopes)
+            await tx.execute(queries["set_scopes"], connection_id, granted)
+            if set(granted) - set(connection["scopes"]):
+                await emit(tx, ScopesGranted(connection_id=connection_id, brand_id=brand_id))
         case Incomplete():
             await queue_job(tx, connection_id, brand_id, "catch_up")
         case ComplianceRequest():

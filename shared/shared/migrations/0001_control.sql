@@ -35,6 +35,8 @@ create table control.jobs (
     ),
     round integer not null default 1,
     since timestamptz,
+    before timestamptz,
+    limited boolean not null default false,
     position jsonb not null default '{}',
     problem jsonb,
     created_at timestamptz not null default now(),
@@ -42,6 +44,8 @@ create table control.jobs (
     ended_at timestamptz
 );
 comment on column control.jobs.since is 'catch_up and recent_sync: read what changed from here on.';
+comment on column control.jobs.before is 'bulk_orders: only orders created before; what read_all_orders opened later.';
+comment on column control.jobs.limited is 'bulk_orders: read without read_all_orders, so without older orders.';
 comment on column control.jobs.position is 'Where paged reading goes on after a crash: a cursor per resource.';
 comment on column control.jobs.round is 'Which try of catch_up and audit after the bulk load this is.';
 create unique index jobs_one_active on control.jobs (connection_id, kind)
