@@ -4,8 +4,8 @@
 
 A page costs points of the shop's budget (here a Standard plan's: 2,000, and 100 more a second); a bulk
 operation costs none, but seconds before its first byte. The sandbox's operations start at once, so FIXED
-seconds are added here for each of the two rounds (load, audit): small operations that were captured at Shopify
-took from one second to some ten.
+seconds are added here for each of the two rounds (load, audit): small operations that were captured at
+Shopify took from one second to some ten.
 """
 
 from __future__ import annotations

@@ -69,8 +69,7 @@ class Route:
 @asynccontextmanager
 async def running_route(store: dict[str, Any], **env: str) -> AsyncIterator[Route]:
     """Start everything, make the store, yield; everything ends with the block."""
-    folder = Path(tempfile.mkdtemp(prefix="backstock-benchmark-"))
-    folder.chmod(0o711)
+    folder = _folder()
     postgres, redis = EmbeddedPostgres(folder / "postgres"), EmbeddedRedis(folder / "redis")
     postgres.start()
     redis.start()
@@ -120,6 +119,12 @@ async def running_route(store: dict[str, Any], **env: str) -> AsyncIterator[Rout
         redis.stop()
         postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="backstock-benchmark-"))
+    folder.chmod(0o711)  # the servers' account must get in
+    return folder
 
 
 def _spawn(argv: list[str], env: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:

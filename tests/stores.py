@@ -88,7 +88,7 @@ class Store:
         return True
 
     async def _tombstones(self) -> set[int]:
-        """A line keeps the id of a product that was deleted; Shopify empties it, without touching the order."""
+        """A line keeps the id of a deleted product; Shopify empties it, without touching the order."""
         rows = await self.db.fetch(
             "select id from shopify.products where deleted_at is not null "
             "union all select id from shopify.product_variants where deleted_at is not null"

@@ -7,12 +7,12 @@ from __future__ import annotations
 import signal
 
 import pytest
+from stores import TOKEN, make_store
+
 from bulk_runner.bulk_operation import load_operation
 from bulk_runner.documents import bulk_document
 from bulk_runner.poll_bulk import start
 from bulk_runner.shops import Shops
-from stores import TOKEN, make_store
-
 from shared.db import connect
 from shared.secrets import TokenVault
 from shared.settings import Settings
@@ -31,7 +31,8 @@ async def counters(store) -> dict[str, int]:
 async def first_plan(store) -> int:
     """How many operations were planned before anything went wrong."""
     rows = await store.db.fetchrow(
-        "select count(*) as planned, count(*) filter (where state = 'split') as split from control.bulk_operations"
+        "select count(*) as planned, count(*) filter (where state = 'split') as split "
+        "from control.bulk_operations"
     )
     return int(rows["planned"] - 2 * rows["split"])
 
@@ -71,7 +72,7 @@ async def test_an_operation_ends_whatever_happens(services, until, fault):
 
 
 async def test_a_stuck_operation_is_canceled_and_run_again(services, until):
-    """Counters that do not move for BULK_STUCK_AFTER: ours is canceled, once, and its rows come all the same."""
+    """Counters stand still for BULK_STUCK_AFTER: ours is canceled, once, and its rows come all the same."""
     services.env["BULK_STUCK_AFTER"] = "1"
     await services.start_all()
     async with make_store(services, orders=ORDERS) as store:
@@ -100,7 +101,7 @@ async def test_a_denied_operation_fails_with_its_remedy(services, until):
 
 
 async def test_another_apps_operation_is_waited_for_and_left_alone(services, until):
-    """With the only slot taken by a query that is not ours, we wait, touch nothing, and go on when it ends."""
+    """With the only slot taken by a query that is not ours, we wait, touch nothing, and go on later."""
     await services.start_all()
     async with make_store(services, orders=ORDERS, max_operations=1, objects_per_second=3_000) as store:
         foreign = await _run(store, "# somebody else\n{ customers { edges { node { id email } } } }")
@@ -121,11 +122,13 @@ async def test_a_run_that_was_never_noted_is_adopted(services, database_url):
     async with make_store(services, orders=300) as store:
         connection = await store.connect()
         job = await store.db.fetchval(
-            "insert into control.jobs (connection_id, kind, state) values ($1, 'bulk_orders', 'running') returning id",
+            "insert into control.jobs (connection_id, kind, state) "
+            "values ($1, 'bulk_orders', 'running') returning id",
             connection,
         )
         planned = await store.db.fetchval(
-            "insert into control.bulk_operations (connection_id, job_id, resource) values ($1, $2, 'orders') returning id",
+            "insert into control.bulk_operations (connection_id, job_id, resource) "
+            "values ($1, $2, 'orders') returning id",
             connection,
             job,
         )
@@ -149,14 +152,14 @@ STATES = {
     "planned": "select count(*) > 0 from control.bulk_operations where state = 'planned'",
     "running": "select count(*) > 0 from control.bulk_operations where state = 'running'",
     "completed": "select count(*) > 0 from control.bulk_operations where state = 'ready'",
-    "downloading": "select count(*) > 0 from control.bulk_operations where state = 'ready' and bytes_done > 0",
+    "downloading": "select max(bytes_done) > 0 from control.bulk_operations where state = 'ready'",
     "staged": "select count(*) > 0 from control.bulk_operations where state = 'staged'",
 }
 
 
 @pytest.mark.parametrize("state", STATES)
 async def test_a_runner_killed_at_any_state_starts_nothing_twice(services, until, state):
-    """`kill -9` at each state of an operation: a new runner ends the sync, no operation ran twice, none is lost."""
+    """`kill -9` at each state of an operation: a new runner ends the sync, and no operation ran twice."""
     started = await services.start_all()
     async with make_store(services, orders=ORDERS, objects_per_second=6_000) as store:
         await store.connect()
@@ -180,7 +183,10 @@ async def test_a_small_store_is_live_within_seconds_and_without_bulk_operations(
 
 
 async def _run(store, query: str) -> str:
-    mutation = "mutation($q: String!) { bulkOperationRunQuery(query: $q) { bulkOperation { id } userErrors { message } } }"
+    mutation = (
+        "mutation($q: String!) { "
+        "bulkOperationRunQuery(query: $q) { bulkOperation { id } userErrors { message } } }"
+    )
     answer = await store.http.post(
         f"{store.services.sandbox_url}/{store.shop}/admin/api/2026-10/graphql.json",
         json={"query": mutation, "variables": {"q": query}},

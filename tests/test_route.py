@@ -27,7 +27,7 @@ async def test_a_connected_store_goes_live_with_every_row_equal(services, until)
 
 
 async def test_recent_orders_come_before_the_history(services, until):
-    """While the bulk operations still run, the newest orders are in the table, the newest of all among them."""
+    """Before the history has loaded, recent orders are in the table, the newest of all among them."""
     await services.start_all()
     async with make_store(services, orders=2000, objects_per_second=500) as store:
         await store.connect()
@@ -47,7 +47,7 @@ async def test_recent_orders_come_before_the_history(services, until):
 
 
 async def test_changes_during_and_after_the_history_arrive(services, until):
-    """Orders, products and customers that change while history loads, and later, end as they are at the store."""
+    """What changes while history loads, and what changes later, ends as it is at the store."""
     await services.start_all()
     async with make_store(services, orders=600, objects_per_second=400) as store:
         await store.connect()
@@ -72,7 +72,8 @@ async def test_stores_in_other_currencies_keep_every_digit(services, until):
             await until(store.is_live, LIVE_WITHIN)
             assert await store.differences() == []
             assert await store.db.fetchval(
-                "select array_agg(distinct o.currency) from shopify.orders o join control.connections c on c.id = o.connection_id where brand_id = $1",
+                "select array_agg(distinct o.currency) from shopify.orders o "
+                "join control.connections c on c.id = o.connection_id where brand_id = $1",
                 store.brand,
             ) == [currency]
 
@@ -136,7 +137,7 @@ async def _connected(services):
 
 
 async def test_a_killed_runner_is_replaced_where_it_stopped(services, until):
-    """`kill -9` in the middle of a download: another process goes on at the checkpoint, all rows are equal."""
+    """`kill -9` in the middle of a download: another process goes on at the checkpoint."""
     started = await services.start_all()
     async with make_store(services, orders=6000) as store:
         await store.connect()

@@ -22,7 +22,7 @@ async def grant(store, *scopes: str) -> None:
 
 
 async def test_a_scope_that_is_missing_closes_its_resource_only(services, until):
-    """Without read_customers the store goes live with everything else; granted later, only customers are loaded."""
+    """Without read_customers all else goes live; granted later, customers come, and orders name theirs."""
     await services.start_all()
     granted = [scope for scope in SCOPES if scope != "read_customers"]
     async with make_store(services, orders=120, scopes=granted) as store:
@@ -35,8 +35,8 @@ async def test_a_scope_that_is_missing_closes_its_resource_only(services, until)
         await grant(store, *SCOPES)
         await until(lambda: store.db.fetchval("select count(*) > 5 from control.jobs"), LIVE_WITHIN)
         await until(store.is_live, LIVE_WITHIN)
-        assert (await kinds(store))[5:] == ["bulk_customers", "catch_up", "audit"]
-        assert await store.differences("customers") == []
+        assert (await kinds(store))[5:] == ["bulk_customers", "bulk_orders", "catch_up", "audit"]
+        assert await store.differences() == []
         topics = await store.db.fetch("select topic from control.webhook_subscriptions")
         assert "CUSTOMERS_UPDATE" in {row["topic"] for row in topics}
 
@@ -110,7 +110,8 @@ async def _unsubscribe(store, subscription: object) -> None:
     answer = await store.http.post(
         f"{store.services.sandbox_url}/{store.shop}/admin/api/2026-10/graphql.json",
         json={
-            "query": "mutation($id: ID!) { webhookSubscriptionDelete(id: $id) { deletedWebhookSubscriptionId } }",
+            "query": "mutation($id: ID!) { "
+            "webhookSubscriptionDelete(id: $id) { deletedWebhookSubscriptionId } }",
             "variables": {"id": gid},
         },
         headers={"X-Shopify-Access-Token": TOKEN},

@@ -25,6 +25,6 @@ def readable(scopes: Collection[str]) -> tuple[Resource, ...]:
     return tuple(resource for resource in RESOURCES if SCOPE_OF[resource] in scopes)
 
 
-def is_limited(scopes: Collection[str]) -> bool:
-    """Whether older orders stay hidden."""
-    return ALL_ORDERS not in scopes
+def lacking(scopes: Collection[str]) -> list[str]:
+    """The scopes that would show more of the orders: older ones, or whose and of what they are."""
+    return [scope for scope in (ALL_ORDERS, *SCOPE_OF.values()) if scope not in scopes]

@@ -249,7 +249,7 @@ class _Reliability(BaseMiddleware):
                 problem = getattr(error, "problem", None) or Problem(
                     code="dead_letter",
                     message=f"{type(event).__name__} could not be handled: {describe(error)}",
-                    action="See `backstock dead-letters list`, mend the cause, then replay.",
+                    action="Look into control.dead_letters, mend the cause, then sync again.",
                 )
                 await fail_job(tx, job_id, problem)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from functools import cache
 from importlib.resources import files
 
 _DEFINITION = re.compile(r"^(?:query|mutation|fragment) (?P<name>\w+)", re.MULTILINE)
+_INCLUDE = re.compile(r"^ *(?P<field>\w+) @include\(if: \$(?P<flag>\w+)\)(?P<rest>.*\n)", re.MULTILINE)
 _SPREAD = re.compile(r"\.\.\.(\w+)")
 
 
@@ -32,10 +34,16 @@ def document(path: str, name: str) -> str:
     return "\n\n".join([known[name], *(known[fragment] for fragment in spread)])
 
 
-def bulk_document(path: str, name: str, search: str, marker: str) -> str:
-    """An operation as text for `bulkOperationRunQuery`: no variables, no fragments, the marker first."""
+def bulk_document(
+    path: str, name: str, search: str, marker: str, asked: Collection[str] = ("customers", "products")
+) -> str:
+    """An operation as text for `bulkOperationRunQuery`: no variables, no fragments, the marker first.
+
+    Of the fields with `@include(if: $flag)` those stay whose flag is in `asked`.
+    """
     known = definitions(path)
     body = _SPREAD.sub(lambda spread: _body(known[spread[1]]), _body(known[name]))
+    body = _INCLUDE.sub(lambda line: f"{line['field']}{line['rest']}" if line["flag"] in asked else "", body)
     return f"{marker}\n{{{body.replace('$search', json.dumps(search))}}}"
 
 

@@ -16,7 +16,7 @@ from bulk_runner.shops import Shops
 from bulk_runner.store_size import count_objects
 from shared.db import load_queries, settle
 from shared.events import BULK_JOBS, JobKind, WebhooksRegistered
-from shared.scopes import VISIBLE_DAYS, is_limited, readable
+from shared.scopes import ALL_ORDERS, VISIBLE_DAYS, lacking, readable
 
 queries = load_queries("bulk_runner")
 
@@ -53,7 +53,7 @@ async def on_webhooks_registered(event: WebhooksRegistered, shops: Shops) -> Non
                 event.brand_id,
                 load.kind,
                 before=load.before,
-                limited=is_limited(scopes),
+                lacking=lacking(scopes),
                 expected={resource: expected[resource]},
             )
 
@@ -66,6 +66,9 @@ def to_load(scopes: list[str], loaded: list[asyncpg.Record]) -> list[Load]:
         Load(kind) for kind, resource in BULK_JOBS.items() if resource in resources and kind not in before
     ]
     orders = before.get("bulk_orders")
-    if orders and orders["limited"] and not is_limited(scopes) and "orders" in resources:
+    opened = set(orders["lacking"]) & set(scopes) if orders and "orders" in resources else set()
+    if orders and opened == {ALL_ORDERS}:
         loads.append(Load("bulk_orders", orders["created_at"] - timedelta(days=VISIBLE_DAYS) + EDGE))
+    elif opened:  # orders name their customers and products only to who may read those
+        loads.append(Load("bulk_orders"))
     return loads

@@ -44,7 +44,7 @@ CLOCK_SKEW = timedelta(
 )  # our clock may be ahead of Shopify's: a webhook of that moment must win ties
 DEFAULT_CATCH_UP = timedelta(minutes=30)  # a catch-up that nobody gave a start
 
-ReadPage: TypeAlias = Callable[[Shop, str, str | None, str], Awaitable[Page]]
+ReadPage: TypeAlias = Callable[[Shop, str, str | None, str, Collection[Resource]], Awaitable[Page]]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ async def read_pages(event: JobQueued, shops: Shops, plan: Plan) -> None:
         allowed = readable(await shops.scopes(event.connection_id))
         source = SOURCES.get(event.kind, "bulk")
         position: dict[str, Any] = dict(job["position"])
-        async for reading, page in _pages(shop, _remaining(plan(event, job), position, allowed)):
+        async for reading, page in _pages(shop, _remaining(plan(event, job), position, allowed), allowed):
             position[reading.resource] = page.next or "end"
             async with shops.pool.acquire() as tx, tx.transaction():
                 await held.hold(tx)
@@ -128,12 +128,20 @@ def whole_plan(_: JobQueued, job: asyncpg.Record, resource: Resource) -> list[Re
     return [Reading(resource, pages[resource], Window(None, job["before"]).search)]
 
 
-async def _newest_orders(shop: Shop, search: str, after: str | None, sent_at: str) -> Page:
-    return await orders.page(shop, search, after, sent_at, "CREATED_AT", newest_first=True)
+async def _newest_orders(
+    shop: Shop, search: str, after: str | None, sent_at: str, allowed: Collection[Resource]
+) -> Page:
+    return await orders.page(shop, search, after, sent_at, allowed, "CREATED_AT", newest_first=True)
 
 
 async def _refund_lines(
-    pool: Pool, connection_id: int, shop: Shop, _: str, after: str | None, sent_at: str
+    pool: Pool,
+    connection_id: int,
+    shop: Shop,
+    _: str,
+    after: str | None,
+    sent_at: str,
+    __: Collection[Resource],
 ) -> Page:
     """Lines of refunds that have none yet; the cursor is the last refund's id."""
     found = await pool.fetch(queries["refunds_without_lines"], connection_id, int(after or 0), REFUNDS_A_PAGE)
@@ -142,13 +150,15 @@ async def _refund_lines(
     return Page(rows, str(refunds[-1].id) if len(refunds) == REFUNDS_A_PAGE else None)
 
 
-async def _pages(shop: Shop, readings: list[Reading]) -> AsyncIterator[tuple[Reading, Page]]:
+async def _pages(
+    shop: Shop, readings: list[Reading], allowed: Collection[Resource]
+) -> AsyncIterator[tuple[Reading, Page]]:
     for reading in readings:
         after, more = reading.after, True
         while more:
             # Before the request: whatever changes while it is under way was sent later.
             sent_at = (datetime.now(UTC) - CLOCK_SKEW).isoformat()
-            page = await reading.read(shop, reading.search, after, sent_at)
+            page = await reading.read(shop, reading.search, after, sent_at, allowed)
             yield reading, page
             after, more = page.next, page.next is not None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from shared.db import Connection, load_queries
@@ -21,11 +21,13 @@ async def queue_job(
     since: datetime | None = None,
     round_: int = 1,
     before: datetime | None = None,
-    limited: bool = False,
+    lacking: Sequence[str] = (),
     expected: Mapping[Resource, int] | None = None,
 ) -> None:
     """Queue a job, unless one of its kind is under way. -> JobQueued"""
-    job_id = await tx.fetchval(queries["queue_job"], connection_id, kind, since, round_, before, limited)
+    job_id = await tx.fetchval(
+        queries["queue_job"], connection_id, kind, since, round_, before, list(lacking)
+    )
     if job_id is not None:
         await emit(
             tx,

@@ -30,6 +30,7 @@ from shared.jobs import fail_job
 from shared.lease import lease
 from shared.outages import through_outages
 from shared.outbox import emit
+from shared.scopes import readable
 from shared.shopify import Shop, StoreError, UserErrors
 from shared.wakeups import Wakeups
 
@@ -170,7 +171,7 @@ async def start(shops: Shops, shop: Shop, operation: Operation) -> None:
     async with lease(shops.pool, f"operation:{operation.id}") as held:
         if held is None:
             return
-        match await _adopt(shop, operation) or await _run(shop, operation):
+        match await _adopt(shop, operation) or await _run(shops, shop, operation):
             case Started(gid, created_at):
                 async with shops.pool.acquire() as tx, tx.transaction():
                     await held.hold(tx)
@@ -205,8 +206,11 @@ async def _adopt(shop: Shop, operation: Operation) -> Started | None:
     return None
 
 
-async def _run(shop: Shop, operation: Operation) -> Started | NoSlot | Refused:
-    query = bulk_document(operation.path, operation.document_name, operation.window.search, operation.marker)
+async def _run(shops: Shops, shop: Shop, operation: Operation) -> Started | NoSlot | Refused:
+    allowed = readable(await shops.scopes(operation.connection_id))
+    query = bulk_document(
+        operation.path, operation.document_name, operation.window.search, operation.marker, allowed
+    )
     answer = await shop.query(RunBulk, document("shopify.graphql", "RunBulk"), {"query": query})
     run = answer.bulk_operation_run_query
     if run.bulk_operation:

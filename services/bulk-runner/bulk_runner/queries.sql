@@ -13,7 +13,7 @@ where id = $1 and removed_at is null;
 update control.connections set problem = $2, updated_at = now() where id = $1;
 
 -- queue_job: one of each kind at a time
-insert into control.jobs (connection_id, kind, since, round, before, limited)
+insert into control.jobs (connection_id, kind, since, round, before, lacking)
 values ($1, $2, $3, $4, $5, $6)
 on conflict (connection_id, kind) where state in ('queued', 'running', 'staged') do nothing
 returning id;
@@ -44,7 +44,7 @@ select kind from control.jobs
 where connection_id = $1 and state in ('queued', 'running', 'staged');
 
 -- loaded_history: the bulk jobs that were completed, the latest of each kind
-select distinct on (kind) kind, limited, before, created_at
+select distinct on (kind) kind, lacking, created_at
 from control.jobs
 where connection_id = $1 and state = 'completed' and kind like 'bulk_%'
 order by kind, id desc;

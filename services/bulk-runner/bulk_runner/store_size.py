@@ -13,6 +13,11 @@ from shared.events import Resource
 from shared.shopify import Shop
 
 PATH = "shopify.graphql"
+COUNTS: dict[Resource, str] = {
+    "orders": document(PATH, "OrdersCount"),
+    "customers": document(PATH, "CustomersCount"),
+    "products": document(PATH, "ProductsCount"),
+}
 
 
 class _Count(msgspec.Struct):
@@ -43,8 +48,7 @@ async def count_objects(shop: Shop, resources: Iterable[Resource]) -> dict[Resou
     """How many there are of each resource; beyond 25,000 Shopify's figures may be estimates."""
     counts: dict[Resource, int] = {}
     for resource in resources:
-        query = document(PATH, f"{resource.capitalize()}Count")
-        answer = await shop.query(dict[str, _Count], query)
+        answer = await shop.query(dict[str, _Count], COUNTS[resource])
         counts[resource] = answer[f"{resource}Count"].count
     return counts
 

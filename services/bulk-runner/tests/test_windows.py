@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
-from bulk_runner.windows import MOST_COUNTS, SMALLEST, Window, cut
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bulk_runner.windows import MOST_COUNTS, SMALLEST, Window, cut
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 YEARS = timedelta(days=3 * 365)
@@ -36,13 +38,13 @@ async def test_a_small_history_is_one_window():
 
 
 async def test_windows_go_from_the_newest_to_the_oldest_without_a_gap():
-    """The first window is open towards now, the last towards the beginning, each begins where the next ends."""
+    """The first window is open towards now, the last towards the beginning; each begins where one ends."""
     moments = [OLDEST + YEARS * n / 30_000 for n in range(30_000)]
     count, _ = store(moments)
     windows = await cut(count, 25_001, OLDEST, NOW)
     assert windows[0].end is None
     assert windows[-1].start is None
-    assert all(newer.start == older.end for newer, older in zip(windows, windows[1:], strict=False))
+    assert all(newer.start == older.end for newer, older in pairwise(windows))
     assert len(windows) >= 8
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from datetime import datetime
 
 import asyncpg
 import structlog
@@ -43,21 +42,18 @@ class WebhookKeeper:
 
     async def _check(self, row: asyncpg.Record) -> None:
         pool = self.tokens.pool
-        connection = await pool.fetchrow(queries["connection_by_id"], row["id"])
-        known = {w["topic"]: w for w in await pool.fetch(queries["subscription_gids"], row["id"])}
+        known = dict(await pool.fetch(queries["subscription_gids"], row["id"]))
         try:
             shop = await self.tokens.shop(row["id"])
-            registered, _ = await register(shop, self.uri, topics(connection["scopes"]) if connection else ())
+            registered, refused = await register(shop, self.uri, topics(row["scopes"]))
         except (StoreError, ShopifyUnavailableError) as error:
             log.warning("webhooks.not_checked", connection=row["id"], error=str(error))
-            return
-        lost = [
-            topic for topic, gid in registered.items() if topic not in known or known[topic]["gid"] != gid
-        ]
+            registered, refused = {}, {}
+        lost = [topic for topic, gid in registered.items() if known.get(topic) != gid]
         async with pool.acquire() as tx, tx.transaction():
+            await tx.execute(queries["webhooks_checked"], row["id"])
             for topic, gid in registered.items():
                 await tx.execute(queries["note_subscription"], row["id"], topic, gid, self.uri)
             if lost:
-                since: datetime = min(w["checked_at"] for w in known.values())
-                await queue_job(tx, row["id"], row["brand_id"], "catch_up", since)
-        log.info("webhooks.checked", connection=row["id"], registered_again=lost)
+                await queue_job(tx, row["id"], row["brand_id"], "catch_up", row["webhooks_checked_at"])
+        log.info("webhooks.checked", connection=row["id"], registered_again=lost, refused=len(refused))

@@ -149,14 +149,15 @@ where state_hash = $1 and browser_hash = $2 and shop = $3 and used_at is not nul
 delete from control.oauth_states where expires_at < now();
 
 -- webhooks_to_check: live connections whose subscriptions nobody has looked at for a while
-select c.id, c.brand_id
-from control.connections c
-where c.removed_at is null and c.sync_status = 'live'
-  and exists (
-    select from control.webhook_subscriptions w
-    where w.connection_id = c.id and w.checked_at < now() - $1::float8 * interval '1 second'
-)
-order by c.id;
+select id, brand_id, scopes, webhooks_checked_at
+from control.connections
+where removed_at is null and sync_status = 'live'
+  and webhooks_checked_at < now() - $1::float8 * interval '1 second'
+order by webhooks_checked_at
+limit 20;
 
--- subscription_gids: what was registered when it was last looked at, and when
-select topic, gid, checked_at from control.webhook_subscriptions where connection_id = $1;
+-- webhooks_checked: somebody has looked
+update control.connections set webhooks_checked_at = now() where id = $1;
+
+-- subscription_gids: what was registered when it was last looked at
+select topic, gid from control.webhook_subscriptions where connection_id = $1;

@@ -17,6 +17,7 @@ create table control.connections (
     currency text,
     metadata jsonb not null default '{"v2_architecture": true}',
     problem jsonb,
+    webhooks_checked_at timestamptz not null default now(),
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     removed_at timestamptz
@@ -36,7 +37,7 @@ create table control.jobs (
     round integer not null default 1,
     since timestamptz,
     before timestamptz,
-    limited boolean not null default false,
+    lacking text[] not null default '{}',
     position jsonb not null default '{}',
     problem jsonb,
     created_at timestamptz not null default now(),
@@ -45,7 +46,7 @@ create table control.jobs (
 );
 comment on column control.jobs.since is 'catch_up and recent_sync: read what changed from here on.';
 comment on column control.jobs.before is 'bulk_orders: only orders created before; what read_all_orders opened later.';
-comment on column control.jobs.limited is 'bulk_orders: read without read_all_orders, so without older orders.';
+comment on column control.jobs.lacking is 'Scopes that were not granted then; what they open is read when they are.';
 comment on column control.jobs.position is 'Where paged reading goes on after a crash: a cursor per resource.';
 comment on column control.jobs.round is 'Which try of catch_up and audit after the bulk load this is.';
 create unique index jobs_one_active on control.jobs (connection_id, kind)

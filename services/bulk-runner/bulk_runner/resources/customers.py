@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from bulk_runner.documents import document
 from bulk_runner.resources.nodes import LineKind, Nodes, Page, numeric_id
+from shared.events import Resource
 from shared.rows import AuditedRow, CustomerRow, Row
 
 if TYPE_CHECKING:  # a page is read through a shop; what it says is parsed without one
@@ -55,7 +57,9 @@ class CustomersPage(msgspec.Struct):
     customers: Nodes[CustomerNode]
 
 
-async def page(shop: Shop, search: str, after: str | None, sent_at: str) -> Page:
+async def page(
+    shop: Shop, search: str, after: str | None, sent_at: str, _: Collection[Resource] = ()
+) -> Page:
     """A page of customers."""
     variables = {"first": PAGE_SIZE, "after": after, "search": search}
     customers = (await shop.query(CustomersPage, document(PATH, "CustomersPage"), variables)).customers

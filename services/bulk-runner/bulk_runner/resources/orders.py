@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -20,12 +21,14 @@ from bulk_runner.resources.nodes import (
     reference,
 )
 from bulk_runner.resources.refunds import RefundOf, refund_line_rows
+from shared.events import Resource
 from shared.rows import AuditedRow, LineItemRow, OrderRow, RefundRow, Row
 
 if TYPE_CHECKING:  # a page is read through a shop; what it says is parsed without one
     from shared.shopify import Shop
 
 PATH = "resources/orders.graphql"
+NO_LINKS = {"customers": False, "products": False}  # an audit compares amounts only
 PAGE_SIZE = 50  # with 20 lines each about 150 points, of the 1,000 a query may cost
 
 
@@ -123,12 +126,15 @@ async def page(
     search: str,
     after: str | None,
     sent_at: str,
+    allowed: Collection[Resource],
     sort_key: Literal["CREATED_AT", "UPDATED_AT"] = "UPDATED_AT",
     *,
     newest_first: bool = False,
 ) -> Page:
-    """A page of orders, each with all its lines and those of its refunds."""
+    """A page of orders, each with all its lines and those of its refunds; links to what may be read."""
+    links = {"customers": "customers" in allowed, "products": "products" in allowed}
     variables = {
+        **links,
         "first": PAGE_SIZE,
         "after": after,
         "search": search,
@@ -140,18 +146,17 @@ async def page(
     for ordinal, node in enumerate(orders.nodes):
         rows += order_rows(node, sent_at, ordinal)
         order_id = numeric_id(node.id)
-        rows += [line_row(line, order_id, sent_at, ordinal) for line in await _all_lines(shop, node)]
+        rows += [line_row(line, order_id, sent_at, ordinal) for line in await _all_lines(shop, node, links)]
     refunds = [RefundOf(row.id, row.order_id, row.ordinal) for row in rows if isinstance(row, RefundRow)]
     rows += await refund_line_rows(shop, refunds, sent_at)
     return Page(rows, orders.page_info.next)
 
 
-async def _all_lines(shop: Shop, node: PagedOrder) -> list[LineItemNode]:
+async def _all_lines(shop: Shop, node: PagedOrder, links: Mapping[str, bool]) -> list[LineItemNode]:
     lines, after = list(node.line_items.nodes), node.line_items.page_info.next
     while after:
-        more = await shop.query(
-            MoreLineItems, document(PATH, "MoreLineItems"), {"id": node.id, "after": after}
-        )
+        variables = {"id": node.id, "after": after, "products": links["products"]}
+        more = await shop.query(MoreLineItems, document(PATH, "MoreLineItems"), variables)
         if more.order is None:
             break
         lines += more.order.line_items.nodes
@@ -258,7 +263,9 @@ async def audit_page(shop: Shop, after: str | None) -> tuple[list[AuditedRow], s
     rows: list[AuditedRow] = []
     for node in page_.nodes:
         rows += _audited_order(node)
-        rows += [row for line in await _all_lines(shop, node) for row in _audited_line(line, node.id)]
+        rows += [
+            row for line in await _all_lines(shop, node, NO_LINKS) for row in _audited_line(line, node.id)
+        ]
     return rows, page_.page_info.next
 
 

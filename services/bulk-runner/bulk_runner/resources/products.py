@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from bulk_runner.documents import document
 from bulk_runner.resources.nodes import LineKind, Nodes, Page, Ref, numeric_id, parent_id, reference
+from shared.events import Resource
 from shared.rows import AuditedRow, ProductRow, Row, VariantRow
 
 if TYPE_CHECKING:  # a page is read through a shop; what it says is parsed without one
@@ -79,7 +81,9 @@ class MoreVariants(msgspec.Struct):
     product: _Variants | None
 
 
-async def page(shop: Shop, search: str, after: str | None, sent_at: str) -> Page:
+async def page(
+    shop: Shop, search: str, after: str | None, sent_at: str, _: Collection[Resource] = ()
+) -> Page:
     """A page of products, each with all its variants."""
     variables = {"first": PAGE_SIZE, "after": after, "search": search}
     products = (await shop.query(ProductsPage, document(PATH, "ProductsPage"), variables)).products
