@@ -42,7 +42,7 @@ class WebhookKeeper:
 
     async def _check(self, row: asyncpg.Record) -> None:
         pool = self.tokens.pool
-        known = dict(await pool.fetch(queries["subscription_gids"], row["id"]))
+        known = {w["topic"]: w["gid"] for w in await pool.fetch(queries["subscription_gids"], row["id"])}
         try:
             shop = await self.tokens.shop(row["id"])
             registered, refused = await register(shop, self.uri, topics(row["scopes"]))
