@@ -11,12 +11,12 @@ from stores import TOKEN, make_store
 
 from bulk_runner.bulk_operation import load_operation
 from bulk_runner.documents import bulk_document
-from bulk_runner.poll_bulk import start
 from bulk_runner.shops import Shops
+from bulk_runner.start_bulk import start
 from shared.db import connect
-from shared.secrets import TokenVault
 from shared.settings import Settings
 from shared.shopify import Shopify
+from shared.tokens import Tokens
 
 LIVE_WITHIN = 90  # seconds
 ORDERS = 4_500  # three windows, and so three bulk operations of orders
@@ -135,7 +135,7 @@ async def test_a_run_that_was_never_noted_is_adopted(services, database_url):
         settings = Settings(_env_file=None, **{name.lower(): value for name, value in services.env.items()})
         shopify = Shopify(settings)
         pool = await connect(database_url, service="test")
-        shops = Shops(pool, shopify, TokenVault(settings.secret_keys))
+        shops = Shops(pool, Tokens.of(pool, shopify, settings))
         operation = await load_operation(pool, planned)
         accepted = await _run(
             store, bulk_document(operation.path, operation.document_name, "", operation.marker)

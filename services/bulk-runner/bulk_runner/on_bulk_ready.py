@@ -20,8 +20,9 @@ import structlog
 from bulk_runner.audit import finish_audit, stage_audited
 from bulk_runner.bulk_operation import Operation, load_operation
 from bulk_runner.download import DownloadError, Lines, LinkExpiredError, read_lines
-from bulk_runner.poll_bulk import ask, restart
+from bulk_runner.end_bulk import restart
 from bulk_runner.resources.nodes import type_of
+from bulk_runner.shopify_bulk import ask
 from bulk_runner.shops import Shops
 from shared.db import Connection, affected, load_queries, settle
 from shared.errors import BadPayloadError, LeaseLostError

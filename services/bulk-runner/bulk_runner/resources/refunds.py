@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -62,16 +63,19 @@ class MoreRefundLines(msgspec.Struct):
 
 async def refund_line_rows(shop: Shop, refunds: Sequence[RefundOf], sent_at: str) -> list[Row]:
     """The lines of the refunds, and a mark for each refund that they are all there."""
+    groups = [refunds[start : start + AT_ONCE] for start in range(0, len(refunds), AT_ONCE)]
+    answers = await asyncio.gather(*(_rows_of(shop, group, sent_at) for group in groups))
+    return [row for rows in answers for row in rows]
+
+
+async def _rows_of(shop: Shop, refunds: Sequence[RefundOf], sent_at: str) -> list[Row]:
+    ids = [f"gid://shopify/Refund/{refund.id}" for refund in refunds]
+    answer = await shop.query(RefundLines, document(PATH, "RefundLines"), {"ids": ids})
     rows: list[Row] = []
-    for start in range(0, len(refunds), AT_ONCE):
-        asked = refunds[start : start + AT_ONCE]
-        ids = [f"gid://shopify/Refund/{refund.id}" for refund in asked]
-        answer = await shop.query(RefundLines, document(PATH, "RefundLines"), {"ids": ids})
-        for refund, node in zip(asked, answer.nodes, strict=True):
-            if node is not None:
-                lines = await _all_lines(shop, node)
-                rows += [_row(line, refund, sent_at) for line in lines]
-            rows.append(RefundReadRow(sent_at, refund.id))
+    for refund, node in zip(refunds, answer.nodes, strict=True):
+        if node is not None:
+            rows += [_row(line, refund, sent_at) for line in await _all_lines(shop, node)]
+        rows.append(RefundReadRow(sent_at, refund.id))
     return rows
 
 
