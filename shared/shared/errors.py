@@ -6,7 +6,7 @@ BackstockError
 │   └── BadPayloadError     what came in cannot be understood
 ├── LeaseLostError          somebody else works on this now: stop, write nothing
 ├── MigrationError          the database and this code do not fit
-└── (shopify.py) ShopifyError and its kinds
+└── (shopify_errors.py) StoreError, ShopifyUnavailableError
 """
 
 from __future__ import annotations

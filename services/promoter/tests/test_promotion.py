@@ -502,12 +502,19 @@ async def test_a_redaction_erases_and_older_copies_cannot_bring_it_back(store):
     assert (await store.row("orders", 2))["email"] == "a@example.com"
 
 
-async def test_a_redaction_may_come_before_its_customer(store):
-    """A request about a customer we never saw keeps an older copy of it out."""
-    await store.promote([redacted(50, 1)])
+async def test_a_redaction_may_come_before_what_it_is_about(store):
+    """Copies from before a request bring everything but personal data; until they come nobody sees a row."""
+    await store.promote([redacted(50, 1, [1])])
+    assert await store.ids("customers") == await store.ids("orders") == []
+
     await store.promote([customer(updated=40, sent=45, email="a@example.com")], "bulk")
-    assert await store.ids("customers") == []
+    await store.promote(
+        order(updated=40, sent=45, lines=(11,), email="a@example.com", note="ring twice"), "bulk"
+    )
+    assert await store.ids("customers") == await store.ids("orders") == [1]
     assert (await store.row("customers"))["email"] is None
+    assert (await store.row("orders"))["email"] is None
+    assert (await store.row("orders"))["note"] is None
 
 
 async def test_a_shop_redaction_deletes_one_store_only(db):

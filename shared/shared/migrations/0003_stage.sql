@@ -269,9 +269,9 @@ begin
         current_total_tax = excluded.current_total_tax,
         current_total_discounts = excluded.current_total_discounts,
         customer_id = excluded.customer_id,
-        email = excluded.email,
-        phone = excluded.phone,
-        note = excluded.note,
+        email = case when t.redacted_at >= excluded.sent_at then null else excluded.email end,
+        phone = case when t.redacted_at >= excluded.sent_at then null else excluded.phone end,
+        note = case when t.redacted_at >= excluded.sent_at then null else excluded.note end,
         source_name = excluded.source_name,
         tags = excluded.tags,
         test = excluded.test,
@@ -282,8 +282,7 @@ begin
         sent_at = excluded.sent_at,
         revision = excluded.revision
     where (t.updated_at is null or (t.updated_at, t.sent_at) <= (excluded.updated_at, excluded.sent_at))
-      and (t.deleted_at is null or t.deleted_at < excluded.updated_at)
-      and (t.redacted_at is null or t.redacted_at < excluded.sent_at);
+      and (t.deleted_at is null or t.deleted_at < excluded.updated_at);
     get diagnostics n = row_count;
     written := written || jsonb_build_object('orders', n);
 
@@ -498,12 +497,12 @@ begin
     order by s.id, s.updated_at desc, s.sent_at desc, s.ordinal desc
     on conflict (connection_id, id) do update
     set
-        first_name = excluded.first_name,
-        last_name = excluded.last_name,
-        email = excluded.email,
-        phone = excluded.phone,
+        first_name = case when t.redacted_at >= excluded.sent_at then null else excluded.first_name end,
+        last_name = case when t.redacted_at >= excluded.sent_at then null else excluded.last_name end,
+        email = case when t.redacted_at >= excluded.sent_at then null else excluded.email end,
+        phone = case when t.redacted_at >= excluded.sent_at then null else excluded.phone end,
         state = excluded.state,
-        note = excluded.note,
+        note = case when t.redacted_at >= excluded.sent_at then null else excluded.note end,
         verified_email = excluded.verified_email,
         tax_exempt = excluded.tax_exempt,
         created_at = excluded.created_at,
@@ -514,8 +513,7 @@ begin
         sent_at = excluded.sent_at,
         revision = excluded.revision
     where (t.updated_at is null or (t.updated_at, t.sent_at) <= (excluded.updated_at, excluded.sent_at))
-      and (t.deleted_at is null or t.deleted_at < excluded.updated_at)
-      and (t.redacted_at is null or t.redacted_at < excluded.sent_at);
+      and (t.deleted_at is null or t.deleted_at < excluded.updated_at);
     get diagnostics n = row_count;
     written := written || jsonb_build_object('customers', n);
 
@@ -781,13 +779,14 @@ begin
       and t.connection_id = b.connection_id and t.product_id = s.id and t.deleted_at is null;
 end $$;
 
--- Privacy requests: personal data goes, and copies from before the request cannot bring it back.
+-- Privacy requests: personal data goes, and copies from before the request bring the rest without it. What has
+-- not come yet gets a row that nobody sees (deleted long ago), which remembers the request.
 create function stage.promote_redactions(b control.batches) returns void
 language plpgsql as $$
 begin
     insert into shopify.customers as t (connection_id, id, redacted_at, deleted_at, source, sent_at, revision)
     select distinct on (s.customer_id)
-        b.connection_id, s.customer_id, s.sent_at, s.sent_at, b.source, s.sent_at, b.revision
+        b.connection_id, s.customer_id, s.sent_at, 'epoch', b.source, s.sent_at, b.revision
     from stage.redactions s
     where s.batch_id = b.id and s.customer_id is not null
     order by s.customer_id, s.sent_at desc
@@ -801,10 +800,14 @@ begin
         redacted_at = excluded.redacted_at,
         synced_at = now();
 
-    update shopify.orders t
-    set email = null, phone = null, note = null, redacted_at = s.sent_at, synced_at = now()
+    insert into shopify.orders as t (connection_id, id, redacted_at, deleted_at, source, sent_at, revision)
+    select distinct on (o.id) b.connection_id, o.id, s.sent_at, 'epoch', b.source, s.sent_at, b.revision
     from stage.redactions s
-    where s.batch_id = b.id and t.connection_id = b.connection_id and t.id = any(s.order_ids);
+    cross join unnest(s.order_ids) as o (id)
+    where s.batch_id = b.id
+    order by o.id, s.sent_at desc
+    on conflict (connection_id, id) do update
+    set email = null, phone = null, note = null, redacted_at = excluded.redacted_at, synced_at = now();
 
     if exists (select from stage.redactions s where s.batch_id = b.id and s.whole_shop) then
         delete from shopify.product_variants where connection_id = b.connection_id;
