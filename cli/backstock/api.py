@@ -25,6 +25,7 @@ POLL = 1.0  # seconds between two reads where streaming does not work
 STREAM_TRIES = 3  # dropped streams in a row before polling takes over
 LIVE = "live"
 ATTENTION = "attention"  # goes no further by itself
+ENDED = (LIVE, ATTENTION)  # nothing more happens by itself
 CONNECTIONS_READ = 500  # the most that one answer holds
 
 
@@ -124,14 +125,17 @@ class Api:
         return f"{self.public_status_url}/?{urlencode({'brand': brand, 'token': token})}"
 
     async def follow(self, brand: str) -> AsyncIterator[Progress]:
-        """The document on each change until the brand is live; by stream, or by polling where that fails."""
+        """The document on each change until the brand is live, or waits for somebody's help.
+
+        By stream, or by polling where that fails.
+        """
         failures = 0
         while failures < STREAM_TRIES:
             try:
                 async for document in self._stream(brand):
                     failures = 0
                     yield document
-                    if document.sync_status == LIVE:
+                    if document.sync_status in ENDED:
                         return
             except (httpx.TransportError, httpx.HTTPStatusError):
                 pass
@@ -156,7 +160,7 @@ class Api:
         while True:
             document = await self.progress(brand)
             yield document
-            if document.sync_status == LIVE:
+            if document.sync_status in ENDED:
                 return
             await asyncio.sleep(POLL)
 

@@ -119,8 +119,12 @@ def _address(setting: str, bind: str) -> tuple[str, int]:
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.hostname or 'a socket'}:{parts.port}" if parts.port else parts.hostname or "a socket"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "a socket", parts.port
+    except ValueError:
+        raise CommandError("that is not a URL: percent-encode special characters in the password") from None
+    return f"{host}:{port}" if port else host
 
 
 def _reason(error: BaseException) -> str:

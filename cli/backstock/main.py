@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from backstock import demo as demonstration
-from backstock.api import Api
+from backstock.api import LIVE, Api
 from backstock.checks import check_postgres, findings
 from backstock.doctor import checks
 from backstock.errors import CommandError
@@ -180,8 +180,10 @@ def status(
 
 @command
 def watch(brand: BrandArgument) -> None:
-    """Follow a brand's sync until it is live."""
-    _call(lambda api: show_progress(console, api.follow(brand)))
+    """Follow a brand's sync until it is live; exit code 1 if it waits for somebody's help."""
+    last = _call(lambda api: show_progress(console, api.follow(brand)))
+    if last is not None and last.sync_status != LIVE:
+        raise typer.Exit(1)
 
 
 @command

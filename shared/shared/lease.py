@@ -54,8 +54,7 @@ async def lease(pool: Pool, key: str) -> AsyncIterator[Lease | None]:
         yield Lease(key, epoch)
     finally:
         heartbeat.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await heartbeat
+        await asyncio.wait({heartbeat})  # not `await heartbeat`: our own cancellation must not get lost in it
         await pool.execute(queries["release_lease"], key, epoch)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -20,6 +21,8 @@ import structlog
 import uvicorn
 import uvloop
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from shared.db import Pool, check_migrated, connect
 from shared.errors import SettingError
@@ -28,7 +31,7 @@ from shared.health import HealthApp, Readiness
 from shared.logs import configure_logs
 from shared.outbox import Relay
 from shared.settings import Settings, bind_address, load_settings
-from shared.stream import Route, make_broker
+from shared.stream import Route, check_redis, make_broker
 
 log = structlog.get_logger()
 
@@ -100,6 +103,8 @@ async def _run(service: Service, settings: Settings, wire: Wire) -> None:
 async def _connections(service: Service, settings: Settings) -> AsyncIterator[Parts]:
     pool = await connect(settings.database_url, service=service)
     await check_migrated(pool)
+    async with Redis.from_url(settings.redis_url, retry=Retry(NoBackoff(), 0), socket_timeout=5) as probe:
+        await check_redis(probe)
     redis = Redis.from_url(settings.redis_url)
     broker = make_broker(settings.redis_url, pool, service)
     route = Route(broker, pool, service)
@@ -148,6 +153,6 @@ def _listen(bind: str) -> socket.socket | None:
         return socket.create_server((host, port), backlog=SOCKET_BACKLOG)
     except OSError as error:
         raise SettingError(
-            f"cannot listen on {bind} ({error.strerror}): stop what uses the port, "
+            f"cannot listen on {bind} ({os.strerror(error.errno or 0)}): stop what uses the port, "
             "or set INGRESS_BIND, STATUS_BIND or HEALTH_BIND to a free one"
         ) from error

@@ -20,6 +20,9 @@ REMEDIES = {
     "backstock_secret_keys": "make one with: python -c "
     "'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'",
     "backstock_api_key": "set BACKSTOCK_API_KEY to at least 16 random characters",
+    "shopify_api_version": "use a version such as 2026-10",
+    "recent_days": "use a number of days from 1 to 60",
+    "redis_port": "use a port from 1 to 65535",
     "shopify_client_secret": "copy the client secret of your app from Shopify's Dev Dashboard",
 }
 
@@ -62,23 +65,17 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _postgres_url(cls, value: str) -> str:
-        if urlsplit(value).scheme not in {"postgres", "postgresql"}:
-            raise ValueError("is not a postgresql:// URL")
-        return value
+        return _checked_url(value, "postgresql", "postgres")
 
     @field_validator("redis_url")
     @classmethod
     def _redis_scheme(cls, value: str) -> str:
-        if value and urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
-            raise ValueError("is not a redis:// or rediss:// URL")
-        return value
+        return _checked_url(value, "redis", "rediss", "unix") if value else value
 
     @field_validator("shopify_origin", "ingress_url", "status_url")
     @classmethod
     def _http_url(cls, value: str) -> str:
-        if urlsplit(value).scheme not in {"http", "https"}:
-            raise ValueError("is not an http:// or https:// URL")
-        return value.rstrip("/")
+        return _checked_url(value, "http", "https").rstrip("/")
 
     @field_validator("ingress_bind", "status_bind", "health_bind")
     @classmethod
@@ -145,6 +142,18 @@ class Settings(BaseSettings):
         return self.shopify_origin.replace("{shop}", shop)
 
 
+def _checked_url(value: str, *schemes: str) -> str:
+    """The URL, if it is one of these schemes; the error never shows it, for there may be a password in it."""
+    try:
+        parts = urlsplit(value)
+        _ = parts.port, parts.hostname
+    except ValueError:
+        raise ValueError("is not a URL: percent-encode special characters in the password") from None
+    if parts.scheme not in schemes:
+        raise ValueError(f"is not a {schemes[0]}:// URL")
+    return value
+
+
 def bind_address(value: str) -> tuple[str, int]:
     """`127.0.0.1:8001` -> (`127.0.0.1`, 8001)."""
     host, _, port = value.rpartition(":")
@@ -160,7 +169,9 @@ def read_settings() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "redis_url"
-        what = first["msg"].removeprefix("Value error, ").removeprefix("REDIS_URL ")
+        ours = first["type"] == "value_error"  # pydantic's own words speak of patterns and types
+        said = first["msg"].removeprefix("Value error, ").removeprefix("REDIS_URL ")
+        what = said if ours else "has a value that it cannot have"
         remedy = REMEDIES.get(name, "see .env.example")
         raise SettingError(f"{name.upper()} {what}: {remedy}") from None
 

@@ -33,7 +33,7 @@ from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import BusyLoadingError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, BusyLoadingError, ReadOnlyError, RedisError, ResponseError
 
 from shared.db import Connection, Pool, load_queries, once, was_settled
 from shared.errors import LeaseLostError, PermanentError, SettingError
@@ -58,6 +58,8 @@ READ_BLOCK_MS = 1_000  # must stay below redis-py's socket time-out of 5 s
 CLAIM_EVERY_MS = 500
 READ_AHEAD = 10  # messages a read; without a limit one read takes the whole backlog into memory
 OLDEST_REDIS = (7, 0)  # before 7.0 XAUTOCLAIM trips over trimmed entries for ever
+GRACE = 5.0  # seconds for running handlers at the end; a download goes on at its checkpoint elsewhere
+STOP_WITHIN = 8.0  # seconds for all subscribers together
 GUARD_EVERY = 1.0  # seconds between looks at the subscribers
 FORGET_CONSUMER_MS = 3_600_000  # a consumer name idle this long, with nothing pending, is a dead process
 
@@ -69,7 +71,7 @@ def make_broker(redis_url: str, pool: Pool, service: Service) -> RedisBroker:
     return RedisBroker(
         redis_url,
         middlewares=[lambda msg, context: _Reliability(msg, context=context, pool=pool, service=service)],
-        graceful_timeout=10.0,
+        graceful_timeout=GRACE,
         logger=logging.getLogger("faststream"),
         log_level=logging.DEBUG,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=2), 10),
@@ -81,6 +83,12 @@ async def check_redis(redis: Redis) -> None:
     """SettingError, with the remedy, if Redis does not answer or is older than 7.0."""
     try:
         info = await redis.info("server")
+    except AuthenticationError as error:
+        raise SettingError(
+            "REDIS_URL: Redis refuses this user or password: correct it (percent-encode special characters)"
+        ) from error
+    except ResponseError as error:
+        raise SettingError(f"REDIS_URL: {error}: use Redis 7.0+ or Valkey 7.2+") from error
     except (RedisError, OSError) as error:
         raise SettingError(
             f"REDIS_URL: Redis does not answer ({type(error).__name__}: {error}): "
@@ -152,14 +160,15 @@ class Route:
     async def run(self) -> None:
         """Consume until cancelled; subscribers that Redis took down are raised again."""
         client = await self.broker.connect()
-        await check_redis(client)
         await self._make_groups(client)
         await self._forget_dead_consumers(client)
         await self.broker.start()
         try:
             await self._guard(client)
         finally:
-            await self.broker.stop()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_WITHIN):
+                    await self.broker.stop()
 
     def is_running(self) -> bool:
         """Whether every subscriber reads; readiness says no while one does not."""
@@ -301,8 +310,7 @@ class _Delivery:
             yield
         finally:
             beating.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await beating
+            await asyncio.wait({beating})  # not `await beating`: our own cancellation must not get lost in it
 
     async def _beat(self) -> None:
         while True:

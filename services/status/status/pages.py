@@ -44,7 +44,7 @@ def _page(path: str, name: str, media_type: str) -> HTTPRouteHandler:
     def page(request: Request[Any, Any, Any]) -> Response[bytes]:
         if request.headers.get("if-none-match") == etag:
             return Response(b"", status_code=304, headers=headers)
-        return Response(body, media_type=f"{media_type}; charset=utf-8", headers=headers)
+        return Response(body, media_type=media_type, headers=headers)
 
     return page
 

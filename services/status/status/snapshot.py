@@ -67,6 +67,8 @@ async def read_snapshots(pool: Pool, brand_ids: Sequence[str]) -> list[Snapshot]
 
 async def read_snapshot(pool: Pool, brand_id: str) -> Snapshot | None:
     """The progress of one brand; None if there is no such brand."""
+    if "\x00" in brand_id:  # Postgres takes no such text, so no brand has it
+        return None
     found = await read_snapshots(pool, [brand_id])
     return found[0] if found else None
 
