@@ -15,7 +15,7 @@ from status.state import RESOURCE_JOBS, Check, Completion, Job, Progress, Troubl
 MilestoneState = Literal["waiting", "active", "done", "failed"]
 
 CHILDREN: dict[Resource, dict[str, str]] = {
-    "orders": {"order_line_items": "lineItems", "refunds": "refunds", "refund_line_items": "refundLineItems"},
+    "orders": {"order_line_items": "lineItems", "refunds": "refunds"},
     "customers": {},
     "products": {"product_variants": "variants"},
 }
@@ -138,8 +138,16 @@ def _resource(progress: Progress, name: Resource, now: datetime) -> ResourceView
         percent=math.floor(measure.fraction(progress, name) * 1000) / 10,
         rate_per_second=round(rate, 1) if rate else None,
         eta_seconds=_seconds(measure.resource_eta(progress, name, now)),
-        children={label: rows.get(table, 0) for table, label in CHILDREN[name].items()},
+        children={
+            label: _proven_count(progress, name, table) or rows.get(table, 0)
+            for table, label in CHILDREN[name].items()
+        },
     )
+
+
+def _proven_count(progress: Progress, name: Resource, table: str) -> int:
+    proof = measure.proven(progress, name, table)
+    return proof.our_count if proof else 0
 
 
 def _counts(progress: Progress, name: Resource, job: Job | None) -> tuple[int | None, int, int, int]:

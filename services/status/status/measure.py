@@ -134,12 +134,12 @@ def prepared(job: Job, resource: Resource) -> int:
     return max(sum(operation.prepared for operation in job.operations.values()), staged(job, resource))
 
 
-def proven(progress: Progress, resource: Resource) -> Check | None:
-    """The audit's line for a resource, if it is newer than the resource's own load."""
+def proven(progress: Progress, resource: Resource, table: str | None = None) -> Check | None:
+    """The audit's line for a resource, or for a table of its, if it is newer than the resource's own load."""
     audit, job = progress.audit, progress.jobs.get(RESOURCE_JOBS[resource])
     if audit is None or (job and job.id > audit.job_id):
         return None
-    return next((check for check in audit.checks if check.table == resource), None)
+    return next((check for check in audit.checks if check.table == (table or resource)), None)
 
 
 def phase(progress: Progress, resource: Resource) -> Phase:

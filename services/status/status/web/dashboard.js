@@ -23,7 +23,7 @@ const STATUSES = {
   live: ["Live", "good"],
   attention: ["Needs attention", "bad"],
 };
-const CHILDREN = { lineItems: "line items", refunds: "refunds", refundLineItems: "refunded lines", variants: "variants" };
+const CHILDREN = { lineItems: "line items", refunds: "refunds", variants: "variants" };
 
 const number = new Intl.NumberFormat("en");
 const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
