@@ -5,6 +5,7 @@ and with exactly as many operations as it should take.
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 from stores import TOKEN, make_store
@@ -44,6 +45,7 @@ FAULTS = {
     ),
     "times out": ({"bulk_fail": {"times": 1, "error_code": "TIMEOUT", "after": 0}}, 2),
     "expires": ({"bulk_expired": {"times": 1}}, 1),
+    "completes without a file": ({"bulk_no_url": {"times": 1}}, 1),
     "download is cut": ({"download_cut": {"times": 4, "bytes": 150_000}}, 0),
     "link is refused": ({"download_http": {"times": 2, "status": 403}}, 0),
     "file server is down": ({"download_http": {"times": 2, "status": 503}}, 0),
@@ -80,7 +82,46 @@ async def test_a_stuck_operation_is_canceled_and_run_again(services, until):
         await store.connect()
         await until(store.is_live, LIVE_WITHIN)
         assert await store.differences() == []
-        assert (await counters(store))["bulk_cancelled"] == 1
+        found = await counters(store)
+        halved = await store.db.fetchval("select count(*) from control.bulk_operations where state = 'split'")
+        assert found["bulk_cancelled"] == 1
+        assert found["bulk_started"] == await first_plan(store) + (2 if halved else 1)
+
+
+async def test_an_operation_that_somebody_canceled_runs_again(services, until):
+    """CANCELED, and not by us: the same window runs once more, and we cancel nothing."""
+    await services.start_all()
+    async with make_store(services, orders=ORDERS, objects_per_second=2_000) as store:
+        await store.connect()
+        gid = await until(
+            lambda: store.db.fetchval(
+                "select gid from control.bulk_operations where state = 'running' and resource = 'orders'"
+            ),
+            LIVE_WITHIN,
+        )
+        await _ask(
+            store, "mutation($id: ID!) { bulkOperationCancel(id: $id) { userErrors { message } } }", id=gid
+        )
+        await until(store.is_live, LIVE_WITHIN)
+        assert await store.differences() == []
+        found = await counters(store)
+        assert found["bulk_cancelled"] == 1
+        assert found["bulk_started"] == await first_plan(store) + 1
+        assert (
+            await store.db.fetchval("select count(*) from control.bulk_operations where state = 'split'") == 0
+        )
+
+
+async def test_a_file_that_arrives_corrupt_is_had_written_again(services, until):
+    """A line that is no JSON: the operation runs again, and the store is whole."""
+    await services.start_all()
+    async with make_store(services, orders=60) as store:
+        await store.post("load", bulk={"customers": '{"id":"gid://shopify/Customer/1","firstNa\n'})
+        await store.connect()
+        await until(store.is_live, LIVE_WITHIN)
+        assert await store.differences() == []
+        assert (await counters(store))["bulk_started"] == await first_plan(store) + 1
+        assert await store.db.fetchval("select count(*) from control.dead_letters") == 0
 
 
 async def test_a_denied_operation_fails_with_its_remedy(services, until):
@@ -187,10 +228,17 @@ async def _run(store, query: str) -> str:
         "mutation($q: String!) { "
         "bulkOperationRunQuery(query: $q) { bulkOperation { id } userErrors { message } } }"
     )
+    data = await _ask(store, mutation, q=query)
+    gid: str = data["bulkOperationRunQuery"]["bulkOperation"]["id"]
+    return gid
+
+
+async def _ask(store, document: str, **variables: object) -> dict[str, Any]:
+    """What somebody else with the app's token might ask."""
     answer = await store.http.post(
         f"{store.services.sandbox_url}/{store.shop}/admin/api/2026-10/graphql.json",
-        json={"query": mutation, "variables": {"q": query}},
+        json={"query": document, "variables": variables},
         headers={"X-Shopify-Access-Token": TOKEN},
     )
-    gid: str = answer.json()["data"]["bulkOperationRunQuery"]["bulkOperation"]["id"]
-    return gid
+    data: dict[str, Any] = answer.json()["data"]
+    return data

@@ -100,7 +100,8 @@ class Bulk:
         if operation.object_count:
             name = self.site.results.publish(path, self.site.store.shop)
             operation.file_size = self.site.results.files[name].size
-            operation.url = self.site.results.link(base, name, operation.id, expired=expired)
+            if not self.site.faults.strike("bulk_no_url"):
+                operation.url = self.site.results.link(base, name, operation.id, expired=expired)
         self.site.log.count("bulk_completed")
 
     async def _stop(self, operation: BulkOperation, fault: JSON | None, path: Path, base: str) -> None:

@@ -22,6 +22,10 @@ class LinkExpiredError(DownloadError):
     """The file's address is no longer valid."""
 
 
+class CorruptFileError(BackstockError):
+    """The file holds what Shopify cannot have written."""
+
+
 @dataclass(frozen=True)
 class Lines:
     """Whole lines, without their ends, and the offset in the file after them."""

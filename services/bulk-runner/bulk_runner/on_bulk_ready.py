@@ -2,7 +2,9 @@
 
 Each batch is one transaction: the lease is held, rows are copied, the offset moves, the event is written.
 After a crash another runner goes on at the offset. The file counts only when its lines, its roots and its
-bytes are those that Shopify counted; only then comes the batch that closes the operation.
+bytes are those that Shopify counted; only then comes the batch that closes the operation. A file with a line
+that is no JSON is had written once more; a line that is no row is set aside with its reason, and the rest
+goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import structlog
 
 from bulk_runner.audit import finish_audit, stage_audited
 from bulk_runner.bulk_operation import Operation, load_operation
-from bulk_runner.download import DownloadError, Lines, LinkExpiredError, read_lines
+from bulk_runner.download import CorruptFileError, DownloadError, Lines, LinkExpiredError, read_lines
 from bulk_runner.end_bulk import restart
 from bulk_runner.resources.nodes import type_of
 from bulk_runner.shopify_bulk import ask
@@ -59,8 +61,12 @@ async def on_bulk_ready(event: BulkReady, shops: Shops) -> None:
             async with shops.pool.acquire() as tx, tx.transaction():
                 await settle(tx, event, "bulk-runner")
             return
-        operation = await _download(shops, held, operation)
-        if why := _incomplete(operation):
+        try:
+            operation = await _download(shops, held, operation)
+            why = _incomplete(operation)
+        except CorruptFileError as error:
+            why = str(error)
+        if why:
             await restart(shops, operation, why)
             async with shops.pool.acquire() as tx, tx.transaction():
                 await settle(tx, event, "bulk-runner")
@@ -142,8 +148,18 @@ def _parse(operation: Operation, lines: Lines) -> _Parsed:
             else:
                 parsed.rows.extend(kind.rows(node, sent_at))
         except (BadPayloadError, msgspec.DecodeError, ValueError) as error:
+            if operation.attempt == 1 and not _is_json(line):
+                raise CorruptFileError(f"line {number} of the file is no JSON") from error
             parsed.aside.append((number, line, BadPayloadError(str(error))))
     return replace(parsed, roots=roots)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 async def _add_batch(tx: Connection, operation: Operation, rows: list[Row], *, closes: bool = False) -> None:
