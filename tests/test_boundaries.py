@@ -344,7 +344,9 @@ async def test_every_public_table_and_column_is_explained(db):
 
 async def test_migrations_touch_no_other_schema(postgres_server, database_url):
     """In a database with tables of its own, everything that comes lies in control, stage or shopify."""
-    empty = await asyncpg.connect(postgres_server.url())
+    admin = await asyncpg.connect(postgres_server.url())
+    await admin.execute("create database nothing_in_it template template0")
+    empty = await asyncpg.connect(postgres_server.url("nothing_in_it"))
     migrated = await asyncpg.connect(database_url)
     everything = (
         "select n.nspname::text || '.' || c.relname as name from pg_class c "
@@ -362,6 +364,8 @@ async def test_migrations_touch_no_other_schema(postgres_server, database_url):
     finally:
         await empty.close()
         await migrated.close()
+        await admin.execute("drop database nothing_in_it with (force)")
+        await admin.close()
     outside = {n for n in new if n.partition(".")[0] not in {"control", "stage", "shopify", "pg_toast"}}
     assert outside == {"schema.control", "schema.stage", "schema.shopify"}
 
