@@ -26,6 +26,9 @@ check: .venv/.ready ## style, types and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+audit: .venv/.ready ## known vulnerabilities of the locked packages
+	$(BIN)/python .ci/audit.py
+
 format: .venv/.ready ## put every file into the one style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -46,4 +49,4 @@ distclean: clean ## clean, and remove .venv as well
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,$(MEMBERS))
 	@touch $@
 
-.PHONY: help setup demo up test check format clean distclean
+.PHONY: help setup demo up test check audit format clean distclean
