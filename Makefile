@@ -29,6 +29,9 @@ check: .venv/.ready ## style, types and who may import whom
 audit: .venv/.ready ## known vulnerabilities of the locked packages
 	$(BIN)/python .ci/audit.py
 
+mutations: .venv/.ready ## switch each mechanism off once and see its test fail (ARGS="fencing" for one)
+	$(BIN)/python -m mutations $(ARGS)
+
 format: .venv/.ready ## put every file into the one style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -49,4 +52,4 @@ distclean: clean ## clean, and remove .venv as well
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,$(MEMBERS))
 	@touch $@
 
-.PHONY: help setup demo up test check audit format clean distclean
+.PHONY: help setup demo up test check audit mutations format clean distclean

@@ -46,6 +46,7 @@ FAULTS = {
     "times out": ({"bulk_fail": {"times": 1, "error_code": "TIMEOUT", "after": 0}}, 2),
     "expires": ({"bulk_expired": {"times": 1}}, 1),
     "completes without a file": ({"bulk_no_url": {"times": 1}}, 1),
+    "file lacks lines that were counted": ({"bulk_short": {"times": 1, "lines": 3}}, 1),
     "download is cut": ({"download_cut": {"times": 4, "bytes": 150_000}}, 0),
     "link is refused": ({"download_http": {"times": 2, "status": 403}}, 0),
     "file server is down": ({"download_http": {"times": 2, "status": 503}}, 0),

@@ -98,6 +98,8 @@ class Bulk:
         operation.status = "EXPIRED" if expired else "COMPLETED"
         operation.completed_at = self.site.store.now()
         if operation.object_count:
+            if short := self.site.faults.strike("bulk_short"):
+                _drop_last_lines(path, short.get("lines", 1))
             name = self.site.results.publish(path, self.site.store.shop)
             operation.file_size = self.site.results.files[name].size
             if not self.site.faults.strike("bulk_no_url"):
@@ -202,6 +204,10 @@ class Writing:
 
     def _show(self) -> None:
         self.operation.object_count, self.operation.root_count = self.lines, self.roots
+
+
+def _drop_last_lines(path: Path, number: int) -> None:
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-number]))
 
 
 def _in_progress(active: list[BulkOperation]) -> JSON:

@@ -1,0 +1,1 @@
+"""Each guarantee, the line of code that keeps it, and the test that fails without that line."""
