@@ -8,6 +8,7 @@ import logging
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from email.utils import formatdate
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -52,7 +53,9 @@ def shop_routes(world: World, settings: Settings) -> list[Route]:
         site = site_of(request)
         if site is None:
             return JSONResponse({"errors": "Not Found"}, 404)
-        return await admin.graphql(site, request, request.path_params["version"])
+        answer = await admin.graphql(site, request, request.path_params["version"])
+        answer.headers["Date"] = formatdate(site.store.now(), usegmt=True)
+        return answer
 
     async def authorize(request: Request) -> Response:
         site, query = site_of(request), dict(request.query_params)
@@ -135,6 +138,7 @@ def server(app: Starlette) -> uvicorn.Server:
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         ws="none",
         proxy_headers=False,
+        date_header=False,  # each shop has a clock of its own
     )
     return uvicorn.Server(config)
 

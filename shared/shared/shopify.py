@@ -15,6 +15,7 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from shared.cost_bucket import CostBucket, Said, Script
 from shared.optional_redis import OptionalRedis
 from shared.query_costs import QueryCosts, kind_of
 from shared.settings import Settings
+from shared.shop_clock import ShopClock
 from shared.shopify_answers import (
     ThrottledError,
     TransientError,
@@ -64,6 +66,7 @@ TIMEOUT = httpx.Timeout(25.0, connect=5.0)  # Shopify itself gives up after abou
 REQUEST_WITHIN = 35.0  # seconds, also for an answer that trickles in
 CONNECTIONS = httpx.Limits(max_connections=40, max_keepalive_connections=20)
 REQUESTS_OF_A_SHOP = 8  # at once in a process: a slow store leaves connections to the others
+SHORTEST_QUERY = "query Now { shop { id } }"
 _TOKEN = re.compile(r"[!-~]+")  # anything else is no header value, and httpx would quote it in its error
 
 
@@ -80,6 +83,7 @@ class _Gate:
 
     def __init__(self, bucket: CostBucket) -> None:
         self.bucket = bucket
+        self.clock = ShopClock()
         self.requests = asyncio.Semaphore(REQUESTS_OF_A_SHOP)
 
 
@@ -150,6 +154,12 @@ class Shop:
                     ) from error
                 await self._wait_for_better_times(error, failures)
 
+    async def now(self) -> datetime:
+        """What time it is at the shop; asks it once, if no answer has told so far."""
+        if not self.gate.clock.is_known:
+            await self.query(dict, SHORTEST_QUERY)
+        return self.gate.clock.now()
+
     async def _ask(self, answer: type[T], kind: str, body: bytes) -> T:
         """One request, in its turn."""
         async with self.gate.requests:
@@ -196,6 +206,7 @@ class Shop:
         except TimeoutError:
             raise TransientError("timeout", f"no answer within {REQUEST_WITHIN:.0f} s") from None
         self.notices.heed(self.name, self.version, response.headers)
+        self.gate.clock.heed(response.headers.get("date"))
         return response
 
     async def _wait_for_points(self, error: ThrottledError) -> None:

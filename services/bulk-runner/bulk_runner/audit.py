@@ -7,7 +7,6 @@ store while it ran is no difference.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from decimal import Decimal
 
 import structlog
@@ -33,7 +32,7 @@ async def read_by_pages(event: JobQueued, shops: Shops, held: Lease, shop: Shop,
     planned = await shops.pool.fetch(queries["planned_resources"], event.job_id)
     if resource in {row["resource"] for row in planned}:
         return
-    taken_at = datetime.now(UTC) - CLOCK_SKEW
+    taken_at = await shop.now() - CLOCK_SKEW
     rows: list[AuditedRow] = []
     after, more = None, True
     while more:

@@ -41,7 +41,7 @@ REFUNDS_A_PAGE = 200  # refunds a commit; they are asked for in smaller groups
 OVERLAP = timedelta(minutes=10)  # Shopify's search index may lag behind its own writes by minutes
 CLOCK_SKEW = timedelta(
     seconds=5
-)  # our clock may be ahead of Shopify's: a webhook of that moment must win ties
+)  # Shopify's servers need not agree to the second: a webhook of that moment must win ties
 DEFAULT_CATCH_UP = timedelta(minutes=30)  # a catch-up that nobody gave a start
 
 ReadPage: TypeAlias = Callable[[Shop, str, str | None, str, Collection[Resource]], Awaitable[Page]]
@@ -157,7 +157,7 @@ async def _pages(
         after, more = reading.after, True
         while more:
             # Before the request: whatever changes while it is under way was sent later.
-            sent_at = (datetime.now(UTC) - CLOCK_SKEW).isoformat()
+            sent_at = (await shop.now() - CLOCK_SKEW).isoformat()
             page = await reading.read(shop, reading.search, after, sent_at, allowed)
             yield reading, page
             after, more = page.next, page.next is not None
