@@ -33,6 +33,19 @@ order by id
 limit $1
 for update skip locked;
 
+-- publish_again: Redis lost the streams of these types: send at once what this service has not handled
+with again as (
+    update control.outbox o
+    set published_at = null
+    where settled_at is null
+      and published_at is not null
+      and event_type = any($1::text[])
+      and $2::text = any(consumers)
+      and not exists (select from control.inbox i where i.event_id = o.event_id and i.service = $2)
+    returning 1
+)
+select count(*) from again;
+
 -- take_lease: free, run out, or mine already: the epoch grows, and older holders are fenced off
 insert into control.leases as l (key, owner, expires_at)
 values ($1, $2, now() + $3::float8 * interval '1 second')

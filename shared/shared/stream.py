@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar, cast
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+import asyncpg
 import msgspec
 import structlog
 from faststream import AckPolicy, BaseMiddleware
@@ -106,6 +107,7 @@ class Route:
 
     def __init__(self, broker: RedisBroker, pool: Pool, service: Service) -> None:
         self.broker, self.pool, self.service = broker, pool, service
+        self._emptied: set[str] = set()  # event types whose stream was not there: Redis has lost them
 
     def on(self, event_type: type[E], handler: Handler[E]) -> None:
         """Short work: the handler gets the transaction that also marks the event as handled."""
@@ -161,6 +163,8 @@ class Route:
         """Consume until cancelled; subscribers that Redis took down are raised again."""
         client = await self.broker.connect()
         await self._make_groups(client)
+        with contextlib.suppress(*OUTAGES, asyncpg.PostgresError):
+            await self._send_again()
         await self._forget_dead_consumers(client)
         await self.broker.start()
         try:
@@ -172,19 +176,18 @@ class Route:
 
     def is_running(self) -> bool:
         """Whether every subscriber reads; readiness says no while one does not."""
-        return all(subscriber.running for subscriber in self.broker.subscribers)
+        return all(_reads(subscriber) for subscriber in self.broker.subscribers)
 
     async def _guard(self, client: Redis) -> None:
         while True:
             await asyncio.sleep(GUARD_EVERY)
-            dead = [s for s in self.broker.subscribers if not s.running]
-            if not dead:
-                continue
-            log.warning("stream.restart", subscribers=len(dead))
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
-                await self._make_groups(client)
-                for subscriber in dead:
-                    await subscriber.start()
+            with contextlib.suppress(*OUTAGES, asyncpg.PostgresError):
+                if dead := [s for s in self.broker.subscribers if _has_ended(s)]:
+                    log.warning("stream.restart", subscribers=len(dead))
+                    await self._make_groups(client)
+                    for subscriber in dead:
+                        await subscriber.start()
+                await self._send_again()
 
     def _streams(self) -> set[str]:
         return {cast("Any", s).stream_sub.name for s in self.broker.subscribers}
@@ -193,15 +196,36 @@ class Route:
         for name in self._streams():
             try:
                 await client.xgroup_create(name, self.service, id="0", mkstream=True)
+                self._emptied.add(name.removeprefix(STREAM_PREFIX))
             except ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
+
+    async def _send_again(self) -> None:
+        """What was in lost streams is in the outbox: the relays need not wait until the sweeper misses it."""
+        if not self._emptied:
+            return
+        sent = await self.pool.fetchval(queries["publish_again"], sorted(self._emptied), self.service)
+        self._emptied.clear()
+        if sent:
+            log.warning("stream.emptied", events=sent)
+            await self.pool.execute("notify backstock_outbox")
 
     async def _forget_dead_consumers(self, client: Redis) -> None:
         for name in self._streams():
             for consumer in await client.xinfo_consumers(name, self.service):
                 if consumer["pending"] == 0 and consumer["idle"] > FORGET_CONSUMER_MS:
                     await client.xgroup_delconsumer(name, self.service, consumer["name"])
+
+
+def _reads(subscriber: Any) -> bool:
+    """Whether it runs, with both of its tasks: the one that reads and the one that hands over."""
+    return subscriber.running and sum(not task.done() for task in subscriber.tasks) >= 2  # noqa: PLR2004 - both
+
+
+def _has_ended(subscriber: Any) -> bool:
+    """Whether it has stopped: one that still waits for its handlers would end what is started now."""
+    return not subscriber.running and not subscriber.tasks
 
 
 class _Reliability(BaseMiddleware):

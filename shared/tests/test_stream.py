@@ -335,3 +335,46 @@ async def test_a_stopping_service_lets_its_handler_finish(pool, consuming):
         await asyncio.wait_for(started.wait(), 10)
         asyncio.get_running_loop().call_later(0.2, may_end.set)  # while the route is being stopped
     assert await handled(pool) == 1
+
+
+async def test_a_stream_that_is_lost_while_a_handler_runs_is_read_again(pool, client, consuming, until):
+    """A subscriber that still waits for its handlers is not started: its end would end the new start, too."""
+    running, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(event, tx):
+        running.set()
+        await go_on.wait()
+
+    async with consuming(slow) as route:
+        await emitted(pool, event(1))
+        await running.wait()
+        await client.flushall()
+        await until(lambda: not route.is_running())
+        await asyncio.sleep(0.5)  # five looks of the guard, while the handler still runs
+        go_on.set()
+        await until(route.is_running)
+        await emitted(pool, event(2))
+        await until(lambda: _handled_both(pool))
+        await asyncio.sleep(0.2)
+        assert route.is_running()
+
+
+async def _handled_both(pool):
+    return await handled(pool) == 2
+
+
+async def test_what_was_in_an_emptied_redis_is_sent_again_at_once(pool, client, consuming, until):
+    """Nobody waits for the sweeper: the relay publishes what was not handled."""
+    handler = Handler()
+    async with consuming(handler, resend_after=600):
+        await until(lambda: client.exists(STREAM))
+        lost = event(1)  # published, as the outbox says, and gone with the stream
+        await pool.execute(
+            "insert into control.outbox "
+            "(event_id, event_type, payload, consumers, published_at, times_published) "
+            "values ($1, 'StagedBatch', $2, '{promoter}', now(), 1)",
+            lost.event_id,
+            lost.model_dump_json(),
+        )
+        await client.flushall()
+        await until(lambda: bool(handler.calls), 5)
