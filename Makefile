@@ -36,8 +36,11 @@ format: .venv/.ready ## put every file into the one style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+chaos: .venv/.ready ## break everything while stores are loaded, then compare every row (ARGS="--seed 17")
+	$(BIN)/python -m chaos $(ARGS)
+
 clean: ## remove local data, logs and caches
-	rm -rf .backstock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .backstock .chaos .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -path ./.venv -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv as well
@@ -52,4 +55,4 @@ distclean: clean ## clean, and remove .venv as well
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,$(MEMBERS))
 	@touch $@
 
-.PHONY: help setup demo up test check audit mutations format clean distclean
+.PHONY: help setup demo up test check audit mutations chaos format clean distclean

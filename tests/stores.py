@@ -7,23 +7,13 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 import asyncpg
 import httpx
-import msgspec
 
-TABLES = (
-    "orders",
-    "order_line_items",
-    "refunds",
-    "refund_line_items",
-    "customers",
-    "products",
-    "product_variants",
-)
+from chaos.differences import differences
+
 NUMBERS = itertools.count(1)
 TOKEN = "shpat_test"
 
@@ -80,64 +70,12 @@ class Store:
 
     async def differences(self, *tables: str) -> list[str]:
         """Every way in which our rows differ from the store's."""
-        return [d for table in tables or TABLES for d in await self._differences_of(table)]
+        return [str(d) for d in await differences(self.db, self.http, self.control, self.brand, *tables)]
 
     async def equals(self, *tables: str) -> bool:
         differences = await self.differences(*tables)
         assert not differences, f"{len(differences)} differences, such as {differences[:3]}"
         return True
-
-    async def _tombstones(self) -> set[int]:
-        """A line keeps the id of a deleted product; Shopify empties it, without touching the order."""
-        rows = await self.db.fetch(
-            "select id from shopify.products where deleted_at is not null "
-            "union all select id from shopify.product_variants where deleted_at is not null"
-        )
-        return {row["id"] for row in rows}
-
-    async def _uncounted(self) -> list[int]:
-        rows = await self.db.fetch(
-            "select distinct product_id from shopify.product_variants where inventory_tracked is null"
-        )
-        return [row["product_id"] for row in rows]
-
-    async def _differences_of(self, table: str) -> list[str]:
-        answer = await self.http.get(f"{self.control}/truth/{table}")
-        theirs = {row["id"]: row for row in map(msgspec.json.decode, answer.content.splitlines())}
-        found = await self.db.fetch(
-            f"select t.* from shopify.{table} t join control.connections c on c.id = t.connection_id "
-            "where c.brand_id = $1 and t.deleted_at is null",
-            self.brand,
-        )
-        ours = {row["id"]: row for row in found}
-        missing = [f"{table} {id_} is missing" for id_ in theirs.keys() - ours.keys()]
-        extra = [f"{table} {id_} should not be there" for id_ in ours.keys() - theirs.keys()]
-        both = theirs.keys() & ours.keys()
-        gone = await self._tombstones()
-        if table == "products":  # a webhook does not say which variants Shopify counts the stock of
-            for id_ in await self._uncounted():
-                theirs.get(id_, {}).pop("total_inventory", None)
-        return (
-            missing
-            + extra
-            + [d for id_ in both for d in _row_differences(table, theirs[id_], ours[id_], gone)]
-        )
-
-
-def _row_differences(table: str, theirs: dict[str, Any], ours: asyncpg.Record, gone: set[int]) -> list[str]:
-    return [
-        f"{table} {theirs['id']} {name}: {value!r} at Shopify, {ours[name]!r} here"
-        for name, value in theirs.items()
-        if name in ours.keys() and not (_same(value, ours[name]) or (value is None and ours[name] in gone))  # noqa: SIM118 - a Record iterates over values
-    ]
-
-
-def _same(theirs: object, ours: object) -> bool:
-    if isinstance(ours, Decimal) and theirs is not None:
-        return Decimal(str(theirs)) == ours
-    if isinstance(ours, datetime) and isinstance(theirs, str):
-        return datetime.fromisoformat(theirs).astimezone(UTC) == ours
-    return theirs == ours
 
 
 @asynccontextmanager
