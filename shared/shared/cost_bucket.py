@@ -72,11 +72,13 @@ class OwnBucket:
     spent: float = 0.0
     at: float = field(default_factory=time.monotonic)
     line: asyncio.Lock = field(default_factory=asyncio.Lock)
+    on_wait: Callable[[float], None] = lambda _: None
 
     async def take(self, points: float) -> float:
         """Waits, first come, first served; returns the points that are held now."""
         async with self.line:
-            while (wait := self._missing(points) / self.rate) > 0:  # noqa: ASYNC110 - time fills it, no event does
+            while (wait := self._missing(points) / self.rate) > 0:
+                self.on_wait(wait)
                 await asyncio.sleep(min(wait, ALONE_POLL))
             points = min(points, self.size)
             self.held += points
@@ -126,9 +128,10 @@ class Script:
 class CostBucket:
     """One shop's points."""
 
-    def __init__(self, key: str, script: Script) -> None:
-        self._key, self._script = key, script
-        self._own = OwnBucket()
+    def __init__(self, key: str, script: Script, on_wait: Callable[[float], None] = lambda _: None) -> None:
+        """`on_wait` is told how many seconds a query will wait at least."""
+        self._key, self._script, self._on_wait = key, script, on_wait
+        self._own = OwnBucket(on_wait=on_wait)
 
     async def take(self, estimate: Callable[[], Awaitable[Estimate]]) -> Hold:
         """Wait until the query can be paid for; TimeoutError if that takes too long.
@@ -157,6 +160,7 @@ class CostBucket:
                 return None
             if wait == 0:
                 return Hold(ticket, cost.points, shared=True, own_spent=self._own.spent)
+            self._on_wait(wait / 1000)
             await asyncio.sleep(wait / 1000)
 
     async def _take_own(self, estimate: Callable[[], Awaitable[Estimate]]) -> Hold:

@@ -5,6 +5,7 @@
                          -> BulkFinished -> BulkReady -> StagedBatch* -> Promoted* -> JobCompleted
                       -> JobQueued(catch_up) -> ... -> JobQueued(audit) -> ... -> live
     a webhook         -> StagedBatch -> Promoted
+    Shopify says wait -> ShopWaits
     more scopes       -> ScopesGranted -> WebhooksRegistered -> what they open
     disconnect        -> ConnectionRemoved
 
@@ -114,10 +115,14 @@ class BulkStarted(Event):
     resource: Resource
     operation_id: int
     gid: str
+    attempt: int = 1
 
 
 class BulkProgressed(Event):
-    """Shopify's counters moved, or the operation waits for one of the shop's slots."""
+    """Shopify's counters moved, the operation waits for one of the shop's slots, or it runs again.
+
+    `runs_again` says why; `attempt` is then the next one. `split`: two halves of its window take its place.
+    """
 
     consumed_by = ("status",)
     job_id: int
@@ -128,6 +133,9 @@ class BulkProgressed(Event):
     object_count: int = 0
     root_object_count: int = 0
     waiting_for_slot: bool = False
+    attempt: int = 1
+    runs_again: str = ""
+    split: bool = False
 
 
 class BulkFinished(Event):
@@ -149,10 +157,14 @@ class BulkReady(Event):
     object_count: int
     root_object_count: int
     file_size: int
+    attempt: int = 1
 
 
 class StagedBatch(Event):
-    """Rows wait in schema `stage`. `rows` counts them by table."""
+    """Rows wait in schema `stage`. `rows` counts them by table.
+
+    Of a bulk file: `bytes_done` is how much of the operation's file has been read in this attempt.
+    """
 
     consumed_by = ("promoter", "status")
     batch_id: int
@@ -161,6 +173,9 @@ class StagedBatch(Event):
     job_id: int | None = None
     kind: JobKind | None = None
     resource: Resource | None = None
+    operation_id: int | None = None
+    attempt: int = 1
+    bytes_done: int = 0
 
 
 class Promoted(Event):
@@ -195,11 +210,23 @@ class JobFailed(Event):
     final: bool = True
 
 
+class ShopWaits(Event):
+    """Reading a store pauses until about then: its points are spent, or Shopify asks for it or is away."""
+
+    consumed_by = ("status",)
+    until: datetime
+    reason: Literal["points", "throttled", "unavailable"]
+
+
 class ConnectionRemoved(Event):
-    """The store was disconnected here, or the app was uninstalled there."""
+    """The store was disconnected here, or the app was uninstalled there.
+
+    `last_job_id`: jobs up to this one are the past, whenever news of them come.
+    """
 
     consumed_by = ("status",)
     reason: Literal["disconnected", "uninstalled", "redacted"]
+    last_job_id: int = 0
 
 
 EVENTS: dict[str, type[Event]] = {
@@ -217,6 +244,7 @@ EVENTS: dict[str, type[Event]] = {
         Promoted,
         JobCompleted,
         JobFailed,
+        ShopWaits,
         ConnectionRemoved,
     )
 }

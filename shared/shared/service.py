@@ -56,11 +56,16 @@ Task: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True)
 class Wiring:
-    """What a service adds to the common parts: an ASGI app with its address, and tasks of its own."""
+    """What a service adds to the common parts: an ASGI app with its address, and tasks of its own.
+
+    `on_stop` is called when the end begins, while open requests are still served: it ends those that would
+    never end by themselves.
+    """
 
     app: Any = None
     bind: str = ""
     tasks: tuple[Task, ...] = ()
+    on_stop: Callable[[], None] = lambda: None
 
 
 Wire: TypeAlias = Callable[[Parts], contextlib.AbstractAsyncContextManager[Wiring]]
@@ -91,6 +96,7 @@ async def _run(service: Service, settings: Settings, wire: Wire) -> None:
             log.info("service.started", bind=wiring.bind or settings.health_bind or None)
             await stop.wait()
             log.info("service.stopping")
+            wiring.on_stop()
             server.should_exit = True
             if serving:
                 await serving

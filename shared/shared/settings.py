@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     bulk_stuck_after: float = Field(900, ge=1)
     catch_up_every: float = Field(3600, ge=1)
     webhook_check_every: float = Field(3600, ge=1)
+    keep_events_days: float = Field(30, ge=0, le=3650)
     log_level: str = Field("INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
 
     @field_validator("database_url")

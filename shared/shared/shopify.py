@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import httpx
 import msgspec
@@ -54,6 +54,8 @@ __all__ = ["Shop", "Shopify", "ShopifyUnavailableError", "StoreError", "UserErro
 log = structlog.get_logger()
 
 T = TypeVar("T")
+Why: TypeAlias = Literal["points", "throttled", "unavailable"]
+OnWait: TypeAlias = Callable[[str, float, Why], None]
 
 TRIES = 6  # with the backoff below about half a minute; the message that asked is then tried again
 BACKOFF_BASE = 0.5  # seconds, doubled each time; Shopify recommends at least one second on average
@@ -81,8 +83,8 @@ class UserErrors(msgspec.Struct, frozen=True):
 class _Gate:
     """What all queries of a process to one shop pass."""
 
-    def __init__(self, bucket: CostBucket) -> None:
-        self.bucket = bucket
+    def __init__(self, bucket: CostBucket, on_wait: Callable[[float, Why], None]) -> None:
+        self.bucket, self.on_wait = bucket, on_wait
         self.clock = ShopClock()
         self.requests = asyncio.Semaphore(REQUESTS_OF_A_SHOP)
 
@@ -90,8 +92,11 @@ class _Gate:
 class Shopify:
     """The connection pool to all shops; `shop(...)` gives one of them."""
 
-    def __init__(self, settings: Settings, redis: Redis | None = None) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, redis: Redis | None = None, *, on_wait: OnWait = lambda *_: None
+    ) -> None:
+        """`on_wait` is told of each wait: shop, seconds, and why."""
+        self._settings, self._on_wait = settings, on_wait
         optional = OptionalRedis(redis)
         self._script = Script(optional)
         self._costs = QueryCosts(optional)
@@ -112,7 +117,9 @@ class Shopify:
     def _gate(self, shop: str) -> _Gate:
         if shop not in self._gates:
             key = f"backstock:points:{{{self._settings.shopify_client_id}:{shop}}}"
-            self._gates[shop] = _Gate(CostBucket(key, self._script))
+            on_wait = partial(self._on_wait, shop)
+            bucket = CostBucket(key, self._script, lambda seconds: on_wait(seconds, "points"))
+            self._gates[shop] = _Gate(bucket, on_wait)
         return self._gates[shop]
 
 
@@ -212,6 +219,7 @@ class Shop:
     async def _wait_for_points(self, error: ThrottledError) -> None:
         throttled.inc()
         seconds = max(SHORTEST_THROTTLE_WAIT, min(LONGEST_THROTTLE_WAIT, error.seconds))
+        self.gate.on_wait(seconds, "throttled")
         await _sleep(WHY_THROTTLED, seconds * random.uniform(1, 1.1))  # noqa: S311 - jitter
 
     async def _wait_for_better_times(self, error: Exception, failures: int) -> None:
@@ -219,6 +227,8 @@ class Shop:
         asked = error.retry_after if isinstance(error, TransientError) else 0.0
         asked = min(LONGEST_RETRY_AFTER, asked) * random.uniform(1, 1.1)  # noqa: S311 - jitter
         seconds = max(backoff, asked)
+        slow_down = isinstance(error, TransientError) and error.kind in ("http_429", "http_430")
+        self.gate.on_wait(seconds, "throttled" if slow_down else "unavailable")
         log.info("shopify.retry", shop=self.name, error=_cause(error), seconds=round(seconds, 2))
         await _sleep(WHY_RETRY, seconds)
 

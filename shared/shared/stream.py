@@ -128,6 +128,10 @@ class Route:
 
         self._subscribe(event_type, unless_done, workers=workers)
 
+    def on_shared(self, event_type: type[E], handler: LongHandler[E], *, workers: int) -> None:
+        """Short work that shares transactions: the handler settles the event with whatever came beside it."""
+        self._subscribe(event_type, handler, workers=workers)
+
     def _subscribe(self, event_type: type[E], handle: LongHandler[E], *, workers: int) -> None:
         if self.service not in event_type.consumed_by:
             raise TypeError(f"{event_type.__name__} does not name {self.service} among its consumers")

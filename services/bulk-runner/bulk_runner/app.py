@@ -21,6 +21,7 @@ from bulk_runner.on_webhooks_registered import on_webhooks_registered
 from bulk_runner.poll_bulk import Scheduler
 from bulk_runner.schedule import Schedule
 from bulk_runner.shops import Shops
+from bulk_runner.waits import Waits
 from shared.events import (
     BulkFinished,
     BulkReady,
@@ -42,7 +43,8 @@ DOWNLOADS_AT_ONCE = 3  # files a runner stages together; parsing keeps one core 
 @asynccontextmanager
 async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     """Which handler takes which event."""
-    shopify = Shopify(parts.settings, parts.redis)
+    waits = Waits(parts.pool)
+    shopify = Shopify(parts.settings, parts.redis, on_wait=waits.hear)
     shops = Shops(parts.pool, Tokens.of(parts.pool, shopify, parts.settings))
     route = parts.route
     route.on(ConnectionCreated, on_connection_created)
@@ -64,7 +66,7 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     try:
         scheduler = Scheduler(shops, parts.settings.bulk_stuck_after)
         schedule = Schedule(parts.pool, parts.settings.catch_up_every)
-        yield Wiring(tasks=(scheduler.run, schedule.run))
+        yield Wiring(tasks=(scheduler.run, schedule.run, waits.run))
     finally:
         await shopify.close()
 

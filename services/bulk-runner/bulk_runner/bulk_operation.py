@@ -87,6 +87,7 @@ class Operation:
             "kind": self.kind,
             "resource": self.resource,
             "operation_id": self.id,
+            "attempt": self.attempt,
         }
 
 

@@ -10,8 +10,9 @@ from bulk_runner.bulk_operation import Operation
 from bulk_runner.shops import Shops
 from bulk_runner.windows import Window
 from shared.db import Connection, affected, load_queries
-from shared.events import Problem
+from shared.events import BulkProgressed, Problem
 from shared.jobs import fail_job
+from shared.outbox import emit
 
 log = structlog.get_logger()
 queries = load_queries("bulk_runner")
@@ -33,9 +34,14 @@ async def restart(shops: Shops, operation: Operation, why: str, *, halve: bool =
     async with shops.pool.acquire() as tx, tx.transaction():
         halves = await _halves(tx, operation) if halve else None
         if halves is None:
-            await tx.execute(queries["restart_operation"], operation.id, RESTART_WAIT * operation.attempt)
-        elif affected(await tx.execute(queries["split_operation"], operation.id)):
-            for window in halves:
+            ended = await tx.execute(
+                queries["restart_operation"], operation.id, RESTART_WAIT * operation.attempt
+            )
+        else:
+            ended = await tx.execute(queries["split_operation"], operation.id)
+        if affected(ended):
+            await emit(tx, _runs_again(operation, why, split=halves is not None))
+            for window in halves or ():
                 await tx.execute(
                     queries["plan_operation"],
                     operation.connection_id,
@@ -51,6 +57,11 @@ async def restart(shops: Shops, operation: Operation, why: str, *, halve: bool =
     log.warning(
         "bulk.restart", operation=operation.id, attempt=operation.attempt, why=why, halves=bool(halves)
     )
+
+
+def _runs_again(operation: Operation, why: str, *, split: bool) -> BulkProgressed:
+    fields = operation.event_fields() | {"attempt": operation.attempt + 1}
+    return BulkProgressed(**fields, shopify_status="", runs_again=why, split=split)
 
 
 async def _halves(tx: Connection, operation: Operation) -> tuple[Window, Window] | None:

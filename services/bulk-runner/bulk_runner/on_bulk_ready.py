@@ -126,7 +126,7 @@ async def _stage(shops: Shops, held: Lease, operation: Operation, lines: Lines) 
         if operation.is_audit:
             await stage_audited(tx, operation.job_id, operation.id, parsed.audited)
         else:
-            await _add_batch(tx, operation, parsed.rows)
+            await _add_batch(tx, operation, parsed.rows, bytes_done=lines.end)
         await _set_aside(tx, operation, parsed)
         await _checkpoint(tx, further)
     return further
@@ -162,7 +162,9 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-async def _add_batch(tx: Connection, operation: Operation, rows: list[Row], *, closes: bool = False) -> None:
+async def _add_batch(
+    tx: Connection, operation: Operation, rows: list[Row], *, bytes_done: int, closes: bool = False
+) -> None:
     counts = count(rows)
     batch_id = await tx.fetchval(
         queries["add_operation_batch"],
@@ -175,7 +177,7 @@ async def _add_batch(tx: Connection, operation: Operation, rows: list[Row], *, c
         closes,
     )
     await stage(tx, batch_id, rows)
-    fields: dict[str, Any] = operation.event_fields()
+    fields: dict[str, Any] = operation.event_fields() | {"bytes_done": bytes_done}
     await emit(tx, StagedBatch(**fields, batch_id=batch_id, source="bulk", rows=counts))
 
 
@@ -209,7 +211,7 @@ async def _close(tx: Connection, operation: Operation) -> None:
     """The whole file is staged and proven: end the operation, and the job if it was the last."""
     await tx.fetchrow(queries["lock_job"], operation.job_id)
     if not operation.is_audit:
-        await _add_batch(tx, operation, [], closes=True)
+        await _add_batch(tx, operation, [], bytes_done=operation.bytes_done, closes=True)
         await _checkpoint(tx, replace(operation, batches_done=operation.batches_done + 1))
     await tx.execute(queries["operation_is_staged"], operation.id)
     if not await tx.fetchval(queries["all_operations_staged"], operation.job_id):

@@ -1,6 +1,9 @@
 -- connection: what is granted, and where the sync stands
 select id, brand_id, shop, sync_status, scopes from control.connections where id = $1;
 
+-- connection_of_shop: who is told that reading it pauses
+select id, brand_id from control.connections where shop = $1 and removed_at is null;
+
 -- lock_connection: decisions about what comes next are taken one at a time
 select sync_status from control.connections where id = $1 for update;
 

@@ -204,6 +204,12 @@ async def remove(tx: Connection, connection_id: int, reason: Any, as_of: datetim
     await tx.execute(queries["cancel_jobs"], connection_id)
     await tx.execute(queries["cancel_operations"], connection_id)
     await tx.execute(queries["forget_subscriptions"], connection_id)
-    await emit(tx, ConnectionRemoved(connection_id=connection_id, brand_id=brand_id, reason=reason))
+    removed = ConnectionRemoved(
+        connection_id=connection_id,
+        brand_id=brand_id,
+        reason=reason,
+        last_job_id=await tx.fetchval(queries["last_job"], connection_id),
+    )
+    await emit(tx, removed)
     log.info("connection.removed", connection=connection_id, brand=brand_id, reason=reason)
     return True

@@ -81,6 +81,9 @@ returning brand_id;
 update control.jobs set state = 'canceled', ended_at = now()
 where connection_id = $1 and state in ('queued', 'running', 'staged');
 
+-- last_job: what came up to it belongs to the connection as it was
+select coalesce(max(id), 0) from control.jobs where connection_id = $1;
+
 -- cancel_operations: like its jobs
 update control.bulk_operations set state = 'canceled'
 where connection_id = $1 and state in ('planned', 'running', 'ready');

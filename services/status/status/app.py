@@ -6,7 +6,6 @@ import contextlib
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import asyncpg
@@ -26,11 +25,13 @@ from shared.service import main as run
 from status.access import Access
 from status.api import Reading, SyncApi
 from status.hub import Hub
-from status.on_event import on_event
+from status.on_event import ProgressWriter
 from status.pages import SecurityHeaders, page_handlers
+from status.prune import Pruner
 
 log = structlog.get_logger()
 
+EVENTS_AT_ONCE = 32  # of each type; they share a transaction, so it is no number of connections
 LARGEST_REQUEST = 4 * 1024  # bytes; no call has a body
 CORS = CORSConfig(  # widgets live on other people's pages; the token is what counts, no cookie exists
     allow_origins=["*"],
@@ -45,15 +46,16 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     """Which handler takes which event, which app answers which path."""
     settings = parts.settings
     _allow_many_sockets()
-    handler = partial(on_event, wanted_scopes=[s.strip() for s in settings.shopify_scopes.split(",")])
+    writer = ProgressWriter(parts.pool, settings.scopes)
     for event_type in EVENTS.values():
         if "status" in event_type.consumed_by:
-            parts.route.on(event_type, handler)
+            parts.route.on_shared(event_type, writer.take, workers=EVENTS_AT_ONCE)
     tokens = WidgetTokens(settings.secret_keys)
     access = Access(settings.backstock_api_key.get_secret_value(), tokens)
     hub = Hub(parts.pool, settings.database_url)
     app = make_app(parts, Reading(parts.pool, access, tokens, hub))
-    yield Wiring(SecurityHeaders(app), settings.status_bind, (hub.run,))
+    pruner = Pruner(parts.pool, settings.keep_events_days)
+    yield Wiring(SecurityHeaders(app), settings.status_bind, (hub.run, pruner.run), on_stop=hub.close)
 
 
 def make_app(parts: Parts, reading: Reading) -> Litestar:

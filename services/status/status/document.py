@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -10,7 +11,16 @@ from msgspec import Struct
 
 from shared.events import JobKind, Resource
 from status import measure
-from status.state import RESOURCE_JOBS, Check, Completion, Job, Progress, Trouble
+from status.state import (
+    RESOURCE_JOBS,
+    Check,
+    Completion,
+    Job,
+    Operation,
+    Pause,
+    Progress,
+    Trouble,
+)
 
 MilestoneState = Literal["waiting", "active", "done", "failed"]
 
@@ -26,6 +36,17 @@ JOB_MILESTONES: dict[JobKind, tuple[str, str]] = {
     "bulk_products": ("history_products", "Products"),
     "catch_up": ("catch_up", "Caught up"),
     "audit": ("audit", "Checked against Shopify"),
+}
+PAUSES = {
+    "points": (
+        "Shopify limits how much may be read at a time, and this store's share is used up.",
+        "Nothing to do: reading goes on when the time is up.",
+    ),
+    "throttled": ("Shopify asks to slow down.", "Nothing to do: reading goes on when the time is up."),
+    "unavailable": (
+        "Shopify does not answer at the moment.",
+        "Nothing to do: it is asked again. If it lasts, look Shopify's status page up.",
+    ),
 }
 REMOVED = {
     "disconnected": "The store was disconnected.",
@@ -73,6 +94,15 @@ class Limits(Struct, frozen=True, rename="camel"):
     missing_scopes: tuple[str, ...]
 
 
+class Notice(Struct, frozen=True, rename="camel"):
+    """Something that slows the sync down and passes by itself; what is wrong for good is `lastError`."""
+
+    code: str
+    message: str
+    action: str
+    resource: Resource | None = None
+
+
 class AuditView(Struct, frozen=True, rename="camel"):
     """The newest comparison with Shopify."""
 
@@ -95,6 +125,7 @@ class Document(Struct, frozen=True, rename="camel"):
     recent: Recent
     limits: Limits
     throttled_until: datetime | None
+    notices: tuple[Notice, ...]
     audit: AuditView | None
     last_error: Trouble | None
     version: int
@@ -104,6 +135,7 @@ def draw(progress: Progress, *, brand_id: str, version: int, now: datetime) -> D
     """The document as of now: only rates and times to go depend on the moment."""
     status = measure.status(progress)
     at_rest = status in ("live", "attention")
+    pause = measure.pause(progress, now)
     return Document(
         brand_id=brand_id,
         shop=progress.shop,
@@ -113,9 +145,10 @@ def draw(progress: Progress, *, brand_id: str, version: int, now: datetime) -> D
         as_of=progress.latest_at if at_rest and progress.latest_at else now,
         milestones=_milestones(progress, status),
         resources=tuple(_resource(progress, name, now) for name in RESOURCE_JOBS),
-        recent=Recent(_orders_visible(progress), progress.first_data_at),
+        recent=Recent(_orders_visible(progress), measure.first_data_at(progress)),
         limits=Limits("read_all_orders" in progress.missing_scopes, progress.missing_scopes),
-        throttled_until=None,
+        throttled_until=pause.until if pause else None,
+        notices=tuple(_notices(progress, pause)),
         audit=_audit(progress),
         last_error=_last_error(progress),
         version=version,
@@ -124,7 +157,8 @@ def draw(progress: Progress, *, brand_id: str, version: int, now: datetime) -> D
 
 def _resource(progress: Progress, name: Resource, now: datetime) -> ResourceView:
     job = progress.jobs.get(RESOURCE_JOBS[name])
-    expected, prepared, staged, promoted = _counts(progress, name, job)
+    expected, *here = _counts(progress, name, job)
+    prepared, downloaded, staged, promoted = here
     rate = measure.rate(job, now) if job and not job.completed_at else None
     rows = job.promoted if job else {}
     return ResourceView(
@@ -132,7 +166,7 @@ def _resource(progress: Progress, name: Resource, now: datetime) -> ResourceView
         phase=measure.phase(progress, name),
         expected=expected,
         prepared=prepared,
-        downloaded=staged,
+        downloaded=downloaded,
         staged=staged,
         promoted=promoted,
         percent=math.floor(measure.fraction(progress, name) * 1000) / 10,
@@ -150,27 +184,28 @@ def _proven_count(progress: Progress, name: Resource, table: str) -> int:
     return proof.our_count if proof else 0
 
 
-def _counts(progress: Progress, name: Resource, job: Job | None) -> tuple[int | None, int, int, int]:
-    """Expected, prepared, staged, promoted. The audit knows best; a repeated download counts once."""
+def _counts(progress: Progress, name: Resource, job: Job | None) -> tuple[int | None, int, int, int, int]:
+    """Expected, prepared, downloaded, staged, promoted. The audit knows best; repeats count once."""
     if proof := measure.proven(progress, name):
-        return proof.shopify_count, proof.shopify_count, proof.our_count, proof.our_count
+        return proof.shopify_count, proof.shopify_count, proof.our_count, proof.our_count, proof.our_count
     expected = measure.expected(progress, name)
     if job is None:
-        return expected, 0, 0, 0
-    here = (measure.prepared(job, name), measure.staged(job, name), measure.promoted(job, name))
+        return expected, 0, 0, 0, 0
+    here = [
+        min(count(job, name), expected) if expected else count(job, name)
+        for count in (measure.prepared, measure.downloaded, measure.staged, measure.promoted)
+    ]
     if job.completed_at:
         # Orders made or deleted while it ran: the end of the job says that what came is what there was.
-        total = min(here[2], expected) if expected else here[2]
-        return total, total, total, total
-    prepared, staged, promoted = (min(count, expected) if expected else count for count in here)
-    return expected, prepared, staged, promoted
+        return here[3], here[3], here[3], here[3], here[3]
+    return expected, here[0], here[1], here[2], here[3]
 
 
 def _milestones(progress: Progress, status: measure.Status) -> tuple[Milestone, ...]:
     live_at = progress.audit.at if status == "live" and progress.audit else None
     return (
         _reached("connected", "Store connected", progress.connected_at),
-        _reached("first_data", "First data visible", progress.first_data_at),
+        _reached("first_data", "First data visible", measure.first_data_at(progress)),
         _webhooks(progress),
         *(_job_milestone(progress, kind) for kind in JOB_MILESTONES),
         _reached("live", "Live", live_at),
@@ -204,7 +239,7 @@ def _at(done: Completion) -> datetime:
 
 def _orders_visible(progress: Progress) -> int:
     """At least so many different orders are readable: the ways they come overlap, so no sum."""
-    counts = [job.promoted.get("orders", 0) for job in progress.jobs.values()]
+    counts = [measure.at_least(job, "orders") for job in progress.jobs.values()]
     counts += [
         check.our_count
         for check in (progress.audit.checks if progress.audit else ())
@@ -222,10 +257,43 @@ def _last_error(progress: Progress) -> Trouble | None:
     if measure.is_removed(progress):
         reason = progress.removed_reason
         return Trouble(reason, REMOVED.get(reason, "The store was removed."), "Connect the store again.")
-    failures = [failure for kind in progress.failures if (failure := measure.open_failure(progress, kind))]
+    failures = [
+        failure for kind in sorted(progress.failures) if (failure := measure.open_failure(progress, kind))
+    ]
     if failures:
         return max(failures, key=lambda failure: (failure.final, failure.at)).trouble
     return progress.webhooks_trouble
+
+
+def _notices(progress: Progress, pause: Pause | None) -> Iterator[Notice]:
+    if pause:
+        message, action = PAUSES.get(pause.reason, PAUSES["throttled"])
+        yield Notice(f"paused_{pause.reason}", message, action)
+    for name, kind in RESOURCE_JOBS.items():
+        job = progress.jobs.get(kind)
+        if job and not job.completed_at and not measure.needs_help(progress, kind):
+            yield from _notices_of(name, measure.under_way(job))
+
+
+def _notices_of(name: Resource, operations: Sequence[Operation]) -> Iterator[Notice]:
+    """What holds a resource up: operations that run again, and slots that others have."""
+    again = [operation for operation in operations if operation.attempt > 1]
+    if again:
+        last = max(again, key=lambda operation: (operation.attempt, operation.at, operation.again))
+        why = f": {last.again}" if last.again else ""
+        yield Notice(
+            "runs_again",
+            f"Shopify prepares a part of the {name} again, attempt {last.attempt}{why}.",
+            "Nothing to do: what was loaded stays, and the rest is asked for in smaller parts.",
+            name,
+        )
+    if operations and all(operation.waits for operation in operations):
+        yield Notice(
+            "waiting_for_slot",
+            "The shop runs as many bulk operations of this app as it may.",
+            "Nothing to do: it goes on when one ends. If it lasts, look what else the app runs there.",
+            name,
+        )
 
 
 def _seconds(value: float | None) -> int | None:

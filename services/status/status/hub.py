@@ -125,6 +125,7 @@ class Hub:
         self.channels: dict[str, Channel] = {}
         self.clients = 0
         self.listening = False
+        self.closing = False
         self._changed: set[str] = set()
         self._news = asyncio.Event()
         self._opening: dict[str, asyncio.Task[Snapshot | None]] = {}
@@ -155,6 +156,13 @@ class Hub:
         brand_id = client.channel.snapshot.brand_id
         if not client.channel.clients and self.channels.get(brand_id) is client.channel:
             del self.channels[brand_id]
+
+    def close(self) -> None:
+        """Let every client finish: the process ends."""
+        self.closing = True
+        for channel in self.channels.values():
+            for client in channel.clients:
+                client.wake()
 
     def _count(self, change: int) -> None:
         self.clients += change

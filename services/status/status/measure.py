@@ -1,7 +1,10 @@
 """Progress -> how far, how fast, how long: pure arithmetic on the state.
 
 percent = 1 connected + 4 recent orders + 80 history + 5 catch-up + 10 audit;  100 only when live
-history = its resources by their size;  a resource = 20 % prepared at Shopify, 20 % staged, 60 % promoted
+history = its resources by their size;  a resource = 20 % prepared at Shopify, 20 % downloaded, 60 % promoted
+
+A bulk file counts as downloaded by its bytes. A piece of it is downloaded and staged in one transaction, so
+there is no time between the two that could be shown.
 """
 
 from __future__ import annotations
@@ -11,13 +14,13 @@ from datetime import datetime
 from typing import Literal
 
 from shared.events import BULK_JOBS, JobKind, Resource
-from status.state import PACE_SLICE, RESOURCE_JOBS, Check, Failure, Job, Progress
+from status.state import PACE_SLICE, RESOURCE_JOBS, Check, Failure, Job, Operation, Pause, Progress
 
 Status = Literal["connecting", "recent", "backfilling", "catching_up", "auditing", "live", "attention"]
 Phase = Literal["waiting", "preparing", "downloading", "promoting", "done"]
 
 CONNECTED, RECENT, HISTORY, CATCH_UP, AUDIT = 1.0, 4.0, 80.0, 5.0, 10.0  # percent each
-PREPARED, STAGED, PROMOTED = 0.2, 0.2, 0.6  # parts of a resource
+PREPARED, DOWNLOADED, PROMOTED = 0.2, 0.2, 0.6  # parts of a resource
 BEGUN = 0.3  # how much of a step without a count is credited once it is under way
 BEFORE_LIVE = 99.0  # percent; the rest is the proof
 SMALLEST_SHARE = 0.05  # a resource's least share of the history: a small one must show, too
@@ -106,8 +109,8 @@ def fraction(progress: Progress, resource: Resource) -> float:
         return 1.0
     if job is None or not size:
         return 0.0
-    here = (prepared(job, resource), staged(job, resource), promoted(job, resource))
-    counts = zip(here, (PREPARED, STAGED, PROMOTED), strict=True)
+    here = (prepared(job, resource), downloaded(job, resource), arrived(job, resource))
+    counts = zip(here, (PREPARED, DOWNLOADED, PROMOTED), strict=True)
     return min(sum(min(count / size, 1.0) * part for count, part in counts), 0.99)
 
 
@@ -130,8 +133,49 @@ def promoted(job: Job, resource: Resource) -> int:
 
 
 def prepared(job: Job, resource: Resource) -> int:
-    """Roots that Shopify has put into its files; what was staged must have been in one."""
-    return max(sum(operation.prepared for operation in job.operations.values()), staged(job, resource))
+    """Roots that Shopify has put into its files; what was downloaded must have been in one."""
+    return max(sum(operation.prepared for operation in job.operations.values()), downloaded(job, resource))
+
+
+def downloaded(job: Job, resource: Resource) -> int:
+    """Roots by the bytes of the files that were read; by rows where there is no file."""
+    files = [operation for operation in job.operations.values() if operation.size]
+    if not any(operation.done for operation in job.operations.values()):
+        return staged(job, resource)
+    return sum(
+        (operation.ready or 0) * min(operation.done, operation.size) // operation.size for operation in files
+    )
+
+
+def arrived(job: Job, resource: Resource) -> int:
+    """Promoted roots that count for this run: a file that is read again brings the same rows again."""
+    return min(promoted(job, resource), downloaded(job, resource))
+
+
+def at_least(job: Job, table: str) -> int:
+    """Different rows of a table that a job has certainly brought: each attempt may repeat the one before."""
+    attempts = max((operation.attempt for operation in job.operations.values()), default=1)
+    return -(-job.promoted.get(table, 0) // attempts)
+
+
+def under_way(job: Job) -> list[Operation]:
+    """The operations whose file is not there yet, or not read; those that were split are no more."""
+    return [
+        operation
+        for operation in job.operations.values()
+        if not operation.split and (operation.ready is None or operation.done < operation.size)
+    ]
+
+
+def pause(progress: Progress, now: datetime) -> Pause | None:
+    """The pause that Shopify imposes at this moment."""
+    return progress.pause if progress.pause and progress.pause.until > now else None
+
+
+def first_data_at(progress: Progress) -> datetime | None:
+    """When the first rows could be read."""
+    promoted_at = [job.first_promoted_at for job in progress.jobs.values() if job.first_promoted_at]
+    return min([*progress.first_data.values(), *promoted_at], default=None)
 
 
 def proven(progress: Progress, resource: Resource, table: str | None = None) -> Check | None:
@@ -149,12 +193,11 @@ def phase(progress: Progress, resource: Resource) -> Phase:
         return "waiting"
     if job.completed_at:
         return "done"
-    operations = job.operations.values()
-    if staged(job, resource) >= (expected(progress, resource) or math.inf) * ALL_BUT:
+    if downloaded(job, resource) >= (expected(progress, resource) or math.inf) * ALL_BUT:
         return "promoting"
-    if staged(job, resource) or any(operation.ready is not None for operation in operations):
+    if downloaded(job, resource) or any(operation.ready is not None for operation in job.operations.values()):
         return "downloading"
-    return "preparing" if any(not operation.waits for operation in operations) else "waiting"
+    return "preparing" if any(not operation.waits for operation in under_way(job)) else "waiting"
 
 
 def rate(job: Job | None, now: datetime) -> float | None:
@@ -183,7 +226,7 @@ def resource_eta(progress: Progress, resource: Resource, now: datetime) -> float
             return _preparing_eta(job, size, now)
         case "downloading" | "promoting":
             pace = rate(job, now)
-            return max(size - promoted(job, resource), 0) / pace if pace else None
+            return max(size - arrived(job, resource), 0) / pace if pace else None
 
 
 def _preparing_eta(job: Job, size: int, now: datetime) -> float | None:

@@ -1,8 +1,10 @@
 """(Progress, Event) -> Progress: pure, and the same end whatever the order of the events.
 
 The inbox hands over each event once, consumer groups in any order. So counters add up, and all else is the
-newest of its kind: by job id, or by `occurred_at`. A removal draws a line: what happened before it is gone,
-and what belongs before it and comes late is ignored.
+newest of its kind: by job id, by attempt, or by `occurred_at`. A removal draws a line: what happened before
+it is gone, and what belongs before it and comes late is ignored.
+
+Only `percent` remembers the way: it is the highest that was shown.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TypeVar
 
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from shared.events import (
     BULK_JOBS,
@@ -27,12 +29,14 @@ from shared.events import (
     JobKind,
     JobQueued,
     Promoted,
+    ShopWaits,
     StagedBatch,
     TableCheck,
     WebhooksRegistered,
 )
 from status.measure import percent
 from status.state import (
+    FIRSTS,
     PACE_SLICE,
     PACE_SLICES,
     Audit,
@@ -42,6 +46,7 @@ from status.state import (
     Failure,
     Job,
     Operation,
+    Pause,
     Progress,
     Trouble,
 )
@@ -55,7 +60,7 @@ def reduce(progress: Progress, event: Event) -> Progress:
     if isinstance(event, ConnectionRemoved):
         after = _end(progress, event)
     elif _belongs_to_the_past(progress, event):
-        after = _forget(progress, getattr(event, "job_id", None) or 0)
+        after = progress
     else:
         after = _apply(progress, event)
     after = replace(after, latest_at=_later(progress.latest_at, event.occurred_at))
@@ -72,13 +77,22 @@ def _apply(progress: Progress, event: Event) -> Progress:  # noqa: C901, PLR0911
         case JobQueued():
             return _job_queued(progress, event)
         case BulkStarted():
-            return _operation_moved(progress, event)
+            return _operation_moved(progress, event, event.operation_id)
         case BulkProgressed():
-            prepared = event.root_object_count
-            return _operation_moved(progress, event, prepared=prepared, waits=event.waiting_for_slot)
+            return _operation_moved(
+                progress,
+                event,
+                event.operation_id,
+                prepared=event.root_object_count,
+                waits=event.waiting_for_slot,
+                again=event.runs_again,
+                split=event.split,
+            )
         case BulkReady():
-            roots = event.root_object_count
-            return _operation_moved(progress, event, prepared=roots, ready=roots)
+            roots, size = event.root_object_count, event.file_size
+            return _operation_moved(
+                progress, event, event.operation_id, prepared=roots, ready=roots, size=size
+            )
         case StagedBatch():
             return _batch_staged(progress, event)
         case Promoted():
@@ -88,6 +102,9 @@ def _apply(progress: Progress, event: Event) -> Progress:  # noqa: C901, PLR0911
         case JobFailed():
             failure = Failure(event.job_id, event.occurred_at, Trouble.of(event.problem), event.final)
             return replace(progress, failures=_newest(progress.failures, event.kind, failure))
+        case ShopWaits():
+            pause = Pause(event.occurred_at, event.until, event.reason)
+            return replace(progress, pause=max(progress.pause or pause, pause, key=_age))
         case _:
             raise TypeError(f"{type(event).__name__} says nothing about progress")
 
@@ -99,9 +116,6 @@ def _end(progress: Progress, event: ConnectionRemoved) -> Progress:
     if progress.removed_at and event.occurred_at <= progress.removed_at:
         return progress
     line = event.occurred_at
-    old_jobs = [job.id for job in progress.jobs.values() if (_first_sight(job) or line) <= line]
-    old_jobs += [end.job_id for end in progress.completed.values() if end.at <= line]
-    old_jobs += [failure.job_id for failure in progress.failures.values() if failure.at <= line]
     reconnected = progress.connected_at is not None and progress.connected_at > line
     registered = progress.webhooks_at is not None and progress.webhooks_at > line
     after = replace(
@@ -109,43 +123,32 @@ def _end(progress: Progress, event: ConnectionRemoved) -> Progress:
         connected_at=progress.connected_at if reconnected else None,
         webhooks_at=progress.webhooks_at if registered else None,
         webhooks_trouble=progress.webhooks_trouble if registered else None,
+        pause=progress.pause if progress.pause and progress.pause.at > line else None,
         percent=0.0,
         removed_at=line,
         removed_reason=event.reason,
+        last_old_job=max(progress.last_old_job, event.last_job_id),
     )
-    return _forget(after, max(old_jobs, default=0))
+    return _forget_old_jobs(after)
 
 
 def _belongs_to_the_past(progress: Progress, event: Event) -> bool:
-    if progress.removed_at and event.occurred_at <= progress.removed_at:
-        return True
-    return 0 < (getattr(event, "job_id", None) or 0) <= progress.last_old_job
+    if job_id := getattr(event, "job_id", None):
+        return bool(job_id <= progress.last_old_job)
+    return progress.removed_at is not None and event.occurred_at <= progress.removed_at
 
 
-def _forget(progress: Progress, job_id: int) -> Progress:
-    """Drop all that is known of jobs up to this one."""
-    last = max(progress.last_old_job, job_id)
-    jobs = {kind: job for kind, job in progress.jobs.items() if job.id > last}
-    first_data = [job.first_promoted_at for job in jobs.values() if job.first_promoted_at]
-    earlier = progress.first_data_at
-    if earlier and progress.removed_at and earlier <= progress.removed_at:
-        earlier = min(first_data, default=None)
+def _forget_old_jobs(progress: Progress) -> Progress:
+    last = progress.last_old_job
     return replace(
         progress,
-        last_old_job=last,
-        jobs=jobs,
-        first_data_at=earlier,
+        jobs={kind: job for kind, job in progress.jobs.items() if job.id > last},
+        first_data={job_id: at for job_id, at in progress.first_data.items() if job_id > last},
         expected={key: count for key, count in progress.expected.items() if count.job_id > last},
         completed={key: end for key, end in progress.completed.items() if end.job_id > last},
         failures={key: failure for key, failure in progress.failures.items() if failure.job_id > last},
         audit=progress.audit if progress.audit and progress.audit.job_id > last else None,
     )
-
-
-def _first_sight(job: Job) -> datetime | None:
-    starts = [operation.started_at for operation in job.operations.values()]
-    times = [job.queued_at, job.first_promoted_at, job.completed_at, *starts]
-    return min((time for time in times if time), default=None)
 
 
 # --- what each event changes
@@ -166,31 +169,40 @@ def _job_queued(progress: Progress, event: JobQueued) -> Progress:
     job = _job(progress, event.kind, event.job_id)
     if job is None:
         return replace(progress, expected=expected)
-    return _keep(replace(progress, expected=expected), event.kind, replace(job, queued_at=event.occurred_at))
+    queued_at = _earlier(job.queued_at, event.occurred_at)
+    return _keep(replace(progress, expected=expected), event.kind, replace(job, queued_at=queued_at))
 
 
 def _operation_moved(
     progress: Progress,
-    event: BulkStarted | BulkProgressed | BulkReady,
+    event: BulkStarted | BulkProgressed | BulkReady | StagedBatch,
+    operation_id: int,
     *,
-    prepared: int = 0,
     waits: bool = False,
+    again: str = "",
+    split: bool = False,
     ready: int | None = None,
+    **counts: int,
 ) -> Progress:
-    job = _job(progress, event.kind, event.job_id)
-    if job is None:
+    """The operation's newest attempt with what the event says; news of an older attempt change nothing."""
+    job = _job(progress, event.kind, event.job_id) if event.kind and event.job_id else None
+    before = job.operations.get(operation_id) if job else None
+    if job is None or event.kind is None or (before and before.attempt > event.attempt):
         return progress
     at = event.occurred_at
-    before = job.operations.get(event.operation_id) or Operation(started_at=at, at=at, waits=waits)
-    operation = Operation(
+    if before is None or before.attempt < event.attempt:
+        before = Operation(started_at=at, at=at, waits=waits, attempt=event.attempt)
+    operation = replace(
+        before,
         started_at=min(before.started_at, at),
         at=max(before.at, at),
-        waits=waits if at >= before.at else before.waits,
-        prepared=max(before.prepared, prepared),
+        waits=waits if at > before.at else before.waits and (waits or at < before.at),
         ready=before.ready if ready is None else ready,
+        again=max(before.again, again),
+        split=before.split or split,
+        **{name: max(getattr(before, name), count) for name, count in counts.items()},
     )
-    operations = {**job.operations, event.operation_id: operation}
-    return _keep(progress, event.kind, replace(job, operations=operations))
+    return _keep(progress, event.kind, replace(job, operations={**job.operations, operation_id: operation}))
 
 
 def _batch_staged(progress: Progress, event: StagedBatch) -> Progress:
@@ -199,13 +211,16 @@ def _batch_staged(progress: Progress, event: StagedBatch) -> Progress:
     job = _job(progress, event.kind, event.job_id)
     if job is None:
         return progress
-    return _keep(progress, event.kind, replace(job, staged=_sum(job.staged, event.rows)))
+    after = _keep(progress, event.kind, replace(job, staged=_sum(job.staged, event.rows)))
+    if event.operation_id is None or not event.bytes_done:
+        return after
+    return _operation_moved(after, event, event.operation_id, done=event.bytes_done)
 
 
 def _batch_promoted(progress: Progress, event: Promoted) -> Progress:
     if event.job_id is None or event.kind is None:
         return progress
-    progress = replace(progress, first_data_at=_earlier(progress.first_data_at, event.occurred_at))
+    progress = replace(progress, first_data=_first_data(progress.first_data, event))
     job = _job(progress, event.kind, event.job_id)
     if job is None:
         return progress
@@ -219,16 +234,22 @@ def _batch_promoted(progress: Progress, event: Promoted) -> Progress:
     return _keep(progress, event.kind, changed)
 
 
+def _first_data(known: Mapping[int, datetime], event: Promoted) -> dict[int, datetime]:
+    job_id = event.job_id or 0
+    all_known = {**known, job_id: _earlier(known.get(job_id), event.occurred_at)}
+    return {job: all_known[job] for job in sorted(all_known)[:FIRSTS]}
+
+
 def _job_completed(progress: Progress, event: JobCompleted) -> Progress:
     done = _newest(progress.completed, event.kind, Completion(event.job_id, event.occurred_at))
     after = replace(progress, completed=done)
-    if event.audit is not None and (after.audit is None or after.audit.job_id <= event.job_id):
-        checks = tuple(_check(table) for table in event.audit)
-        after = replace(after, audit=Audit(event.job_id, event.occurred_at, checks))
+    if event.audit is not None:
+        audit = Audit(event.job_id, event.occurred_at, tuple(_check(table) for table in event.audit))
+        after = replace(after, audit=max(after.audit or audit, audit, key=_age))
     job = _job(after, event.kind, event.job_id)
     if job is None:
         return after
-    return _keep(after, event.kind, replace(job, completed_at=event.occurred_at))
+    return _keep(after, event.kind, replace(job, completed_at=_later(job.completed_at, event.occurred_at)))
 
 
 # --- small parts
@@ -252,8 +273,17 @@ def _newest(known: Mapping[K, V], key: K, value: V) -> dict[K, V]:
     return {**known, key: value} if there is None or _age(there) <= _age(value) else dict(known)
 
 
-def _age(value: Completion | Count | Failure) -> tuple[int, float]:
-    return value.job_id, 0.0 if isinstance(value, Count) else value.at.timestamp()
+def _age(value: Completion | Count | Failure | Audit | Pause) -> tuple[object, ...]:
+    """What is newer has the greater age; the rest of the tuple only decides between twins."""
+    match value:
+        case Count():
+            return value.job_id, value.rows
+        case Pause():
+            return value.at, value.until, value.reason
+        case Failure():
+            return value.job_id, value.at, value.final, astuple(value.trouble)
+        case Completion() | Audit():
+            return value.job_id, value.at
 
 
 def _sum(rows: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:

@@ -1,20 +1,79 @@
--- connection: the store that an event is about
-select shop, scopes from control.connections where id = $1;
+-- settle_events: those that nobody counted yet; what is no longer in the outbox was counted long ago
+insert into control.inbox (event_id, service)
+select o.event_id, 'status' from control.outbox o where o.event_id = any($1::uuid[]) order by o.event_id
+on conflict do nothing
+returning event_id;
 
--- begin_progress: the row of a connection that had none
+-- begin_progress: the rows of connections that had none
 insert into control.progress (connection_id, brand_id, epoch, version, document)
-values ($1, $2, $3, 0, '{}') on conflict do nothing;
+select c.id, c.brand_id, $2, 0, '{}' from control.connections c where c.id = any($1::bigint[]) order by c.id
+on conflict do nothing;
 
--- lock_progress: one event of a connection at a time
-select epoch, version, state::text as state from control.progress where connection_id = $1 for update;
+-- lock_progress: in one order, so that two who take several never wait for each other
+select
+    p.connection_id, p.brand_id, p.epoch, p.version, p.state::text as state, c.shop, c.scopes,
+    coalesce((p.document ->> 'percent')::float8, 0) as shown_percent
+from control.progress p
+join control.connections c on c.id = p.connection_id
+where p.connection_id = any($1::bigint[])
+order by p.connection_id
+for update of p;
 
 -- write_progress: what is known now, and the document that says so
-update control.progress
-set epoch = $2, version = $3, state = $4::text::jsonb, document = $5::text::jsonb, updated_at = now()
+update control.progress p
+set epoch = n.epoch, version = n.version, state = n.state::jsonb, document = n.document::jsonb, updated_at = now()
+from unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[])
+    as n (connection_id, epoch, version, state, document)
+where p.connection_id = n.connection_id;
+
+-- announce: every process that shows these connections looks again
+select pg_notify('backstock_progress', c::text) from unnest($1::bigint[]) as c;
+
+-- history: the events of a connection that were counted; one that was put aside will be when it is sent again
+select o.event_type, o.payload
+from control.outbox o
+join control.inbox i on i.event_id = o.event_id and i.service = 'status'
+where o.connection_id = $1 and 'status' = any(o.consumers) and not exists (
+    select from control.dead_letters d
+    where d.event_id = o.event_id and d.service = 'status' and d.replayed_at is null
+)
+order by o.id;
+
+-- begin_baselines: the rows of connections that had none
+insert into control.progress_baseline (connection_id)
+select c.id from control.connections c where c.id = any($1::bigint[]) order by c.id
+on conflict do nothing;
+
+-- lock_baseline: nobody deletes events of this connection meanwhile
+select connection_id, state::text as state, events from control.progress_baseline
+where connection_id = $1
+for update;
+
+-- lock_baselines: in one order, so that two who take several never wait for each other
+select connection_id, state::text as state, events from control.progress_baseline
+where connection_id = any($1::bigint[])
+order by connection_id
+for update;
+
+-- write_baseline: with the events that are being deleted
+update control.progress_baseline set state = $2::text::jsonb, events = $3, updated_at = now()
 where connection_id = $1;
 
--- announce: every process that shows this connection looks again
-select pg_notify('backstock_progress', $1::text);
+-- old_events: handled by all, so many seconds ago, and by none put aside
+select o.id, o.event_type, o.payload, o.consumers
+from control.outbox o
+where o.settled_at < now() - $1::float8 * interval '1 second' and not exists (
+    select from control.dead_letters d where d.event_id = o.event_id and d.replayed_at is null
+)
+order by o.settled_at
+limit $2
+for update of o skip locked;
+
+-- delete_events: their sum is in the baselines
+delete from control.outbox where id = any($1::bigint[]);
+
+-- connections: whose progress can be rebuilt; all, or one brand's
+select id, brand_id from control.connections where $1::text is null or brand_id = $1 order by id;
 
 -- snapshots: what is known of some brands; a store that was connected just now has no progress yet
 select c.id, c.brand_id, c.shop, c.created_at, p.epoch, p.version, p.state::text as state

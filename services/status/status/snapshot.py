@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import structlog
@@ -17,6 +17,7 @@ from status.state import Progress
 log = structlog.get_logger()
 queries = load_queries("status")
 
+PAUSE_SHOWN = timedelta(seconds=10)  # after its end: a frame without it must have been sent
 NO_EPOCH = "new"  # of a store that was connected just now: nothing has happened yet
 
 
@@ -42,7 +43,10 @@ class Snapshot:
 
     @property
     def is_running(self) -> bool:
-        """Whether rates and times to go change by themselves."""
+        """Whether rates, times to go or a pause change by themselves."""
+        pause = self.progress.pause
+        if pause and datetime.now(UTC) < pause.until + PAUSE_SHOWN:
+            return True
         return status(self.progress) not in ("live", "attention")
 
     def document(self, now: datetime) -> Document:

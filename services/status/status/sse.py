@@ -1,7 +1,8 @@
 """GET /api/sync/{brandId}/events: the brand's document, again whenever it changes, until it is live.
 
     retry, the newest frame at once, then: a new frame -> send it | 15 s of nothing -> heartbeat
-    live -> the frame, `event: end`, close | 10 minutes -> close; the client comes back with Last-Event-ID
+    live -> the frame, `event: end`, close
+    10 minutes, or the end of the process -> close; the client comes back with Last-Event-ID and goes on
 
 Plain ASGI: a frame is one message that all clients of the brand share.
 """
@@ -13,13 +14,19 @@ import contextlib
 import random
 import time
 
+import structlog
 from litestar.types import Message, Receive, Scope, Send
 
 from status.hub import Client, Frame, Hub
 
+log = structlog.get_logger()
+
 HEARTBEAT = 15.0  # seconds; proxies close what is silent for longer (often 30 to 60)
 LIFETIME = 600.0  # seconds; then a client comes back, so that load spreads and tokens are checked again
+STALLED = 30.0  # seconds beyond its lifetime that a client may leave a message unread
 RETRY_MS = 2_000  # milliseconds until a client comes back after a break
+RETRY_WHEN_CLOSING_MS = 500, 5_000
+SHORTEST, LONGEST = 0.9, 1.1  # times its lifetime: clients that came together do not leave together
 RETRY_WHEN_LIVE_MS = 60_000  # milliseconds, for clients that do not close at `end`
 
 HEADERS = [
@@ -53,17 +60,20 @@ class EventStream:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             # A cancelled task is uvicorn's way to end: the answer is completed all the same.
             with contextlib.suppress(asyncio.CancelledError):
-                await self._follow(client, send)
+                async with asyncio.timeout(self.lifetime * LONGEST + STALLED):
+                    await self._follow(client, send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            log.info("sse.stalled", brand=self.brand_id)  # nobody reads: the server drops the connection
         finally:
             self.hub.leave(client)
             watch.cancel()
 
     async def _follow(self, client: Client, send: Send) -> None:
         await send(_chunk(b"retry: %d\n\n" % RETRY_MS))
-        over = time.monotonic() + self.lifetime * random.uniform(0.9, 1.1)  # noqa: S311 - not all at once
+        over = time.monotonic() + self.lifetime * random.uniform(SHORTEST, LONGEST)  # noqa: S311 - not all at once
         seen: Frame | None = None
-        while not client.gone and (now := time.monotonic()) < over:
+        while not client.gone and not self.hub.closing and (now := time.monotonic()) < over:
             frame = client.channel.frame
             if frame is not seen:
                 if seen or frame.id != self.seen_id:
@@ -78,6 +88,8 @@ class EventStream:
                 await client.wait()
                 continue
             client.due_at = min(now + self.heartbeat, over)
+        if self.hub.closing:  # all clients of a process at once: they come back one by one
+            await send(_chunk(b"retry: %d\n\n" % random.randint(*RETRY_WHEN_CLOSING_MS)))  # noqa: S311
 
 
 def _chunk(body: bytes) -> Message:

@@ -14,6 +14,7 @@ from shared.events import BULK_JOBS, JobKind, Problem, Resource
 RESOURCE_JOBS: dict[Resource, JobKind] = {resource: kind for kind, resource in BULK_JOBS.items()}
 PACE_SLICE = 5  # seconds; rows are counted by slices of time, which gives rates without a list of events
 PACE_SLICES = 12  # the newest minute
+FIRSTS = 8  # jobs of which is kept when their first rows could be read
 
 
 class Trouble(Struct, frozen=True, rename="camel"):
@@ -30,13 +31,21 @@ class Trouble(Struct, frozen=True, rename="camel"):
 
 
 class Operation(Struct, frozen=True, omit_defaults=True):
-    """One bulk operation at Shopify, as of `at`; counts are roots (orders, not their lines)."""
+    """The newest attempt of one bulk operation, as of `at`; counts are roots (orders, not their lines).
+
+    `size` and `done` are bytes of its file; `again` is why it runs again; `split`: others took its place.
+    """
 
     started_at: datetime
     at: datetime
     waits: bool = False
     prepared: int = 0
     ready: int | None = None
+    attempt: int = 1
+    size: int = 0
+    done: int = 0
+    again: str = ""
+    split: bool = False
 
 
 class Job(Struct, frozen=True, omit_defaults=True):
@@ -50,6 +59,14 @@ class Job(Struct, frozen=True, omit_defaults=True):
     promoted: dict[str, int] = field(default_factory=dict)
     pace: dict[int, int] = field(default_factory=dict)
     operations: dict[int, Operation] = field(default_factory=dict)
+
+
+class Pause(Struct, frozen=True):
+    """What was said last of a pause that Shopify imposes."""
+
+    at: datetime
+    until: datetime
+    reason: str
 
 
 class Count(Struct, frozen=True):
@@ -108,7 +125,7 @@ class Progress(Struct, frozen=True, omit_defaults=True):
     shop: str = ""
     connected_at: datetime | None = None
     latest_at: datetime | None = None
-    first_data_at: datetime | None = None
+    first_data: dict[int, datetime] = field(default_factory=dict)  # by job, the oldest jobs
     webhooks_at: datetime | None = None
     webhooks_trouble: Trouble | None = None
     jobs: dict[JobKind, Job] = field(default_factory=dict)
@@ -116,7 +133,8 @@ class Progress(Struct, frozen=True, omit_defaults=True):
     completed: dict[JobKind, Completion] = field(default_factory=dict)
     failures: dict[JobKind, Failure] = field(default_factory=dict)
     audit: Audit | None = None
-    percent: float = 0.0  # the highest so far
+    pause: Pause | None = None
+    percent: float = 0.0  # the highest so far: the only thing that depends on the order
     missing_scopes: tuple[str, ...] = ()
     removed_at: datetime | None = None
     removed_reason: str = ""

@@ -17,6 +17,7 @@ from shared.events import (
     JobQueued,
     Promoted,
     Resource,
+    ShopWaits,
     StagedBatch,
     TableCheck,
     WebhooksRegistered,
@@ -47,7 +48,13 @@ class Story:
         return ConnectionCreated(**self.who, occurred_at=self.clock(), shop="acme.myshopify.com")
 
     def removed(self) -> Event:
-        return ConnectionRemoved(**self.who, occurred_at=self.clock(), reason="disconnected")
+        return ConnectionRemoved(
+            **self.who, occurred_at=self.clock(), reason="disconnected", last_job_id=self.jobs
+        )
+
+    def waits(self, seconds: float, reason: str = "throttled") -> Event:
+        at = self.clock()
+        return ShopWaits(**self.who, occurred_at=at, until=at + timedelta(seconds=seconds), reason=reason)
 
     def webhooks(self) -> Event:
         return WebhooksRegistered(**self.who, occurred_at=self.clock(), topics=("ORDERS_CREATE",))
@@ -56,7 +63,7 @@ class Story:
         self.jobs += 1
         return JobQueued(**self.who, occurred_at=self.clock(), job_id=self.jobs, kind=kind, expected=expected)
 
-    def batch(self, job: JobQueued | None, rows: dict[str, int], source: str) -> Iterator[Event]:
+    def batch(self, job: JobQueued | None, rows: dict[str, int], source: str, **file: int) -> Iterator[Event]:
         self.batches += 1
         work = {
             "batch_id": self.batches,
@@ -65,7 +72,7 @@ class Story:
             "job_id": job.job_id if job else None,
             "kind": job.kind if job else None,
         }
-        yield StagedBatch(**self.who, occurred_at=self.clock(0.3), **work)
+        yield StagedBatch(**self.who, occurred_at=self.clock(0.3), **work, **file)
         yield Promoted(**self.who, occurred_at=self.clock(0.3), written=rows, **work)
 
     def completed(self, job: JobQueued, audit: tuple[TableCheck, ...] | None = None) -> Event:
@@ -73,14 +80,40 @@ class Story:
             **self.who, occurred_at=self.clock(), job_id=job.job_id, kind=job.kind, audit=audit
         )
 
-    def bulk(self, job: JobQueued, resource: Resource, size: int, batches: int = 6) -> Iterator[Event]:
-        self.operations += 1
-        about = {
+    def about(self, job: JobQueued, resource: Resource, attempt: int = 1) -> dict[str, object]:
+        return {
             "job_id": job.job_id,
             "kind": job.kind,
             "resource": resource,
             "operation_id": self.operations,
+            "attempt": attempt,
         }
+
+    def again(self, job: JobQueued, resource: Resource, attempt: int, *, split: bool = False) -> Event:
+        return BulkProgressed(
+            **self.who,
+            **self.about(job, resource, attempt),
+            occurred_at=self.clock(),
+            shopify_status="",
+            runs_again="its file expired",
+            split=split,
+        )
+
+    def bulk(
+        self, job: JobQueued, resource: Resource, size: int, batches: int = 6, *, breaks: bool = False
+    ) -> Iterator[Event]:
+        """An operation from its start to the last row; one that breaks runs again from the start."""
+        self.operations += 1
+        if breaks:
+            yield from self._attempt(job, resource, size, batches, read=batches // 2, attempt=1)
+            yield self.again(job, resource, 2)
+        yield from self._attempt(job, resource, size, batches, read=batches, attempt=2 if breaks else 1)
+        yield self.completed(job)
+
+    def _attempt(
+        self, job: JobQueued, resource: Resource, size: int, batches: int, *, read: int, attempt: int
+    ) -> Iterator[Event]:
+        about = self.about(job, resource, attempt)
         yield BulkProgressed(
             **self.who, occurred_at=self.clock(), **about, shopify_status="", waiting_for_slot=True
         )
@@ -103,12 +136,13 @@ class Story:
             root_object_count=size,
             file_size=size * 900,
         )
-        for number in range(batches):
+        for number in range(read):
             roots = size // batches + (size % batches if number == 0 else 0)
             child = CHILD_TABLE[resource]
             rows = {resource: roots} | ({child: roots * 2} if child else {})
-            yield from self.batch(job, rows, "bulk")
-        yield self.completed(job)
+            file = {"operation_id": self.operations, "attempt": attempt}
+            file["bytes_done"] = size * 900 * (number + 1) // batches
+            yield from self.batch(job, rows, "bulk", **file)
 
 
 def checks(sizes: dict[Resource, int] = SIZES, *, equal: bool = True) -> tuple[TableCheck, ...]:
@@ -139,7 +173,8 @@ def first_sync(story: Story | None = None) -> list[Event]:
     jobs = {name: story.queued(f"bulk_{name}", **SIZES) for name in SIZES}
     events += jobs.values()
     for name, size in SIZES.items():
-        events += story.bulk(jobs[name], name, size)
+        events += story.bulk(jobs[name], name, size, breaks=name == "customers")
+        events.append(story.waits(4))
     events += story.batch(None, {"orders": 1, "order_line_items": 2}, "webhook")
     for equal in (False, True):
         catch_up = story.queued("catch_up")
