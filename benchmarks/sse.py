@@ -55,6 +55,12 @@ READY_WITHIN = 60.0  # seconds
 SETTLED_WITHIN = 60.0  # seconds after the last event
 CONNECTING_AT_ONCE = 100  # clients of one process
 PLENTY = 10_000_000  # orders that each store expects: no brand gets to its end before it should
+UNCOUNTED = """
+    select not exists (
+        select from control.outbox o
+        where not exists (select from control.inbox i where i.event_id = o.event_id and i.service = 'status')
+    )
+"""
 
 
 @dataclass
@@ -218,7 +224,7 @@ class Scene:
 
     async def finish(self) -> None:
         """All brands live, after everything that came before has been counted."""
-        await self.until("select not exists (select from control.outbox where settled_at is null)")
+        await self.until(UNCOUNTED)
         for store in self.stores:
             await self.tell(store.audited())
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from backstock import demo as demonstration
+from backstock import progress
 from backstock.api import LIVE, Api
 from backstock.checks import check_postgres, findings
 from backstock.doctor import checks
@@ -40,6 +41,8 @@ from shared.logs import configure_logs
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
+
+    from status.rebuild import Rebuilt
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -199,6 +202,30 @@ def sync(
     console.print(
         f"Queued for {escape(brand)}: {', '.join(jobs)}. Follow it with `backstock watch {escape(brand)}`."
     )
+
+
+@command
+def rebuild_progress(
+    brand: Annotated[str | None, typer.Argument(metavar="[BRAND]", help="Whose; or --all.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Of every brand.")] = False,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Let percent fall to what the events say, if it was shown higher.")
+    ] = False,
+) -> None:
+    """Read how far stores are anew from the events; safe while everything runs."""
+    if every == (brand is not None):
+        raise CommandError("name a brand, or say --all")
+    load_environment(Home.here())
+    url, scopes = os.environ.get("DATABASE_URL", ""), os.environ.get("SHOPIFY_SCOPES", "")
+    if not url:
+        raise CommandError("DATABASE_URL is missing: set it, or run `backstock up` in this folder first")
+
+    async def work() -> list[Rebuilt]:
+        return [one async for one in progress.rebuild_progress(url, brand, scopes, reset=reset)]
+
+    configure_logs("backstock", "WARNING")
+    done = _run(work())
+    console.print(progress.table(done))
 
 
 @command

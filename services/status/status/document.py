@@ -81,7 +81,7 @@ class ResourceView(Struct, frozen=True, rename="camel"):
 
 
 class Recent(Struct, frozen=True, rename="camel"):
-    """What a dashboard can show already."""
+    """What a dashboard can show already: at least so many orders."""
 
     orders_visible: int
     first_data_at: datetime | None

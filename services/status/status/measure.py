@@ -140,7 +140,7 @@ def prepared(job: Job, resource: Resource) -> int:
 def downloaded(job: Job, resource: Resource) -> int:
     """Roots by the bytes of the files that were read; by rows where there is no file."""
     files = [operation for operation in job.operations.values() if operation.size]
-    if not any(operation.done for operation in job.operations.values()):
+    if not job.operations:
         return staged(job, resource)
     return sum(
         (operation.ready or 0) * min(operation.done, operation.size) // operation.size for operation in files

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -305,20 +304,6 @@ async def test_clients_that_leave_are_forgotten(running, until):
         return "backstock_sse_clients 0.0" in (await running.http.get("/metrics")).text
 
     await until(nobody)
-
-
-async def test_sigterm_ends_open_streams_in_time(running):
-    """Clients get a complete answer, the process ends with 0 within its grace, no error is logged."""
-    await running.connection()
-    async with running.events() as stream:
-        await next_document(stream)
-        began = time.monotonic()
-        ending = asyncio.ensure_future(running.process.kill(signal.SIGTERM))
-        async for _ in stream:
-            pass
-        assert await ending == 0
-    assert time.monotonic() - began < 5
-    assert "Exception in ASGI" not in running.process.log
 
 
 async def test_data_shows_what_has_landed_of_this_connection_only(running):

@@ -9,6 +9,7 @@ import pytest
 from status_history import Story, first_sync
 
 from shared.db import connect, load_queries
+from shared.events import BulkFinished
 from shared.outbox import emit
 from status.on_event import ProgressWriter, missing_scopes
 
@@ -107,16 +108,29 @@ async def test_a_removal_begins_a_new_epoch_and_versions_go_on(pool):
     assert (before["epoch"] != after["epoch"], after["version"]) == (True, 2)
 
 
-async def test_state_that_cannot_be_read_begins_anew(pool):
-    """A view is rebuilt rather than an event buried."""
+async def test_state_that_cannot_be_read_is_read_anew_from_the_history(pool):
+    """A view is rebuilt rather than an event buried, and nothing of it is lost."""
     story = Story(await connection(pool))
-    await handle(pool, story.connected())
+    job = story.queued("bulk_orders", orders=100)
+    await handle(pool, story.connected(), job, *story.batch(job, {"orders": 40}, "bulk"))
     before = await row(pool, 1)
     await pool.execute("""update control.progress set state = '{"jobs": 3}'""")
-    await handle(pool, story.queued("recent_sync"))
+    await handle(pool, *story.batch(job, {"orders": 10}, "bulk"))
     after = await row(pool, 1)
-    assert after["document"]["syncStatus"] == "recent"
+    assert after["document"]["resources"][0]["promoted"] == 50
+    assert after["document"]["shop"] == "acme.myshopify.com"
     assert after["epoch"] != before["epoch"]
+
+
+async def test_one_event_that_cannot_be_counted_does_not_take_its_neighbours_along(pool):
+    """Events that share a transaction are tried one by one when it fails."""
+    story = Story(await connection(pool))
+    good, bad = story.connected(), BulkFinished(**story.who, gid="gid://1", shopify_status="COMPLETED")
+    await tell(pool, good, bad)
+    writer = ProgressWriter(pool, WANTED)
+    came = await asyncio.gather(*(writer.take(event) for event in (bad, good)), return_exceptions=True)
+    assert (type(came[0]), came[1]) == (TypeError, None)
+    assert (await row(pool, 1))["version"] == 1
 
 
 async def test_whoever_listens_is_told_which_connection_changed(pool):

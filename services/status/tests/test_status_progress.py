@@ -6,7 +6,7 @@ import ast
 import json
 from datetime import timedelta
 from functools import reduce as fold
-from itertools import accumulate, takewhile
+from itertools import accumulate, pairwise, takewhile
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ from shared.events import BulkFinished, Event, JobFailed, JobQueued, Problem
 from status.document import Document, draw
 from status.measure import percent
 from status.measure import status as status_of
+from status.on_event import with_percent
 from status.progress import reduce
 from status.state import Progress
 
@@ -38,6 +39,12 @@ def document(progress: Progress, now=LATER) -> Document:
 
 def shown(events: list[Event], now=LATER) -> Document:
     return document(after(events), now)
+
+
+def text(progress: Progress) -> str:
+    """State and document as JSON, keys in one order, as Postgres keeps them."""
+    both = msgspec.to_builtins((progress, document(progress)), str_keys=True)
+    return json.dumps(both, sort_keys=True)
 
 
 def resource(drawn: Document, name: str):
@@ -73,6 +80,30 @@ def test_a_first_sync_ends_live():
 def test_any_order_ends_in_the_same_document(order):
     """Streams give no order: whatever it was, state and document are the same in the end."""
     assert after(order) == after(HISTORY)
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_what_comes_twice_or_was_lost_and_sent_again_ends_in_the_same_document(data):
+    """Duplicated, reordered, dropped and replayed: the inbox lets each through once, and that is enough."""
+    lost = data.draw(st.sets(st.sampled_from(range(len(HISTORY)))))
+    first = [event for number, event in enumerate(HISTORY) if number not in lost]
+    twice = data.draw(st.lists(st.sampled_from(HISTORY)))
+    deliveries = [*data.draw(st.permutations(first + twice)), *data.draw(st.permutations(HISTORY))]
+    counted = list({event.event_id: event for event in reversed(deliveries)}.values())
+    assert text(after(counted)) == text(after(HISTORY))
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_baseline_and_the_events_since_are_the_live_model_byte_for_byte(data):
+    """Whichever events were folded and deleted, in whatever order, at whatever point of the sync."""
+    live = HISTORY[: data.draw(st.integers(1, len(HISTORY)))]
+    folded = data.draw(st.sets(st.sampled_from(range(len(live)))))
+    baseline = after([live[number] for number in data.draw(st.permutations(sorted(folded)))])
+    rest = [event for number, event in enumerate(live) if number not in folded]
+    rebuilt = fold(reduce, data.draw(st.permutations(rest)), replace(baseline, percent=0.0))
+    assert text(with_percent(rebuilt, after(live).percent)) == text(after(live))
 
 
 @given(order=st.permutations(HISTORY), cut=st.integers(0, len(HISTORY)))
@@ -201,9 +232,8 @@ def test_two_lives_of_a_connection_do_not_mix_in_any_order(data):
     first, end = first_sync(story), story.removed()
     second = [story.connected(), story.queued("recent_sync")]
     events = data.draw(st.permutations([*first, end, *second]))
-    drawn = document(after(events))
-    wanted = document(after([*first, end, *second]))
-    assert replace(drawn, percent=0) == replace(wanted, percent=0)
+    known, wanted = after(events), after([*first, end, *second])
+    assert replace(known, percent=0.0) == replace(wanted, percent=0.0)
 
 
 def test_a_resource_repeated_by_a_newer_job_is_counted_afresh():
@@ -231,6 +261,69 @@ def test_rates_and_times_to_go_come_from_the_last_half_minute():
     assert document(progress, story.clock.now).eta_seconds > view.eta_seconds
     silent = resource(document(progress, story.clock(120)), "orders")
     assert (silent.rate_per_second, silent.eta_seconds) == (None, None)
+
+
+def test_a_pause_is_shown_with_its_end_and_vanishes_by_itself():
+    """No event ends it: time does."""
+    story = Story()
+    paused = after([story.connected(), story.queued("recent_sync"), story.waits(4, "points")])
+    now = story.clock.now
+    drawn = document(paused, now)
+    assert (drawn.throttled_until, drawn.notices[0].code) == (now + timedelta(seconds=4), "paused_points")
+    later = document(paused, now + timedelta(seconds=4))
+    assert (later.throttled_until, later.notices) == (None, ())
+
+
+def test_waiting_for_a_slot_and_running_again_are_shown_with_what_to_do():
+    """Neither is an error: the document says what slows it down while it does."""
+    story = Story()
+    job = story.queued("bulk_orders", orders=600)
+    events = [story.connected(), job, *story.bulk(job, "orders", 600, breaks=True)]
+    steps = list(accumulate(events, reduce, initial=Progress()))
+    codes = [tuple(notice.code for notice in document(step).notices) for step in steps]
+    seen = [code for code, before in zip(codes, [(), *codes], strict=False) if code != before]
+    assert seen == [
+        ("waiting_for_slot",),
+        (),
+        ("runs_again",),
+        ("runs_again", "waiting_for_slot"),
+        ("runs_again",),
+        (),
+    ]
+    notice = next(n for step in steps for n in document(step).notices if n.code == "runs_again")
+    assert notice.resource == "orders"
+    assert "attempt 2: its file expired" in notice.message
+    assert notice.action
+
+
+def test_a_file_counts_as_downloaded_by_its_bytes_and_begins_anew_with_each_attempt():
+    """Rows that come again do not move the bar a second time, nor are they counted as visible twice."""
+    story = Story()
+    job = story.queued("bulk_orders", orders=600)
+    steps = list(
+        accumulate(
+            [story.connected(), job, *story.bulk(job, "orders", 600, breaks=True)], reduce, initial=Progress()
+        )
+    )
+    downloaded = [resource(document(step), "orders").downloaded for step in steps]
+    assert (downloaded[-1], max(downloaded)) == (600, 600)
+    falls = [(a, b) for a, b in pairwise(downloaded) if b < a]
+    assert falls == [(300, 0)]
+    assert [step.percent for step in steps] == sorted(step.percent for step in steps)
+    visible = [document(step).recent.orders_visible for step in steps]
+    assert max(visible) <= 600
+
+
+def test_two_halves_take_the_place_of_an_operation_that_was_too_large():
+    """The bytes of the whole no longer count; those of the halves do."""
+    story = Story()
+    job = story.queued("bulk_orders", orders=600)
+    whole = list(story.bulk(job, "orders", 600))[:-7]
+    split = story.again(job, "orders", 2, split=True)
+    halves = [event for _ in range(2) for event in list(story.bulk(job, "orders", 300))[:-1]]
+    progress = after([story.connected(), job, *whole, split, *halves])
+    assert resource(document(progress), "orders").downloaded == 600
+    assert document(progress).notices == ()
 
 
 def test_an_empty_store_gets_live_without_dividing_by_zero():
@@ -271,6 +364,7 @@ def test_state_and_document_survive_the_way_through_json():
         "recent",
         "limits",
         "throttledUntil",
+        "notices",
         "audit",
         "lastError",
         "version",
