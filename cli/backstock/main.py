@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
 
-    from status.rebuild import Rebuilt
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -220,12 +218,8 @@ def rebuild_progress(
     if not url:
         raise CommandError("DATABASE_URL is missing: set it, or run `backstock up` in this folder first")
 
-    async def work() -> list[Rebuilt]:
-        return [one async for one in progress.rebuild_progress(url, brand, scopes, reset=reset)]
-
     configure_logs("backstock", "WARNING")
-    done = _run(work())
-    console.print(progress.table(done))
+    console.print(progress.table(_run(progress.rebuild_progress(url, brand, scopes, reset=reset))))
 
 
 @command

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from backstock.errors import CommandError
-from shared.db import connect, load_queries
+from shared.db import check_migrated, connect
 from shared.errors import SettingError
 from shared.settings import Settings
-from status.rebuild import rebuild
+from status.rebuild import rebuild_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from status.rebuild import Rebuilt
 
 DEFAULT_SCOPES: str = Settings.model_fields["shopify_scopes"].default
@@ -22,7 +20,7 @@ DEFAULT_SCOPES: str = Settings.model_fields["shopify_scopes"].default
 
 async def rebuild_progress(
     database_url: str, brand: str | None, scopes: str, *, reset: bool
-) -> AsyncIterator[Rebuilt]:
+) -> list[Rebuilt]:
     """One brand, or all (None), one after the other; CommandError if there is no such brand."""
     wanted = [scope.strip() for scope in (scopes or DEFAULT_SCOPES).split(",") if scope.strip()]
     try:
@@ -30,13 +28,15 @@ async def rebuild_progress(
     except SettingError as error:
         raise CommandError(str(error)) from None
     try:
-        found = await pool.fetch(load_queries("status")["connections"], brand)
-        if brand is not None and not found:
-            raise CommandError(f"no store is connected for brand '{brand}': check the spelling")
-        for row in found:
-            yield await rebuild(pool, row["id"], wanted, reset=reset)
+        await check_migrated(pool)
+        done = [one async for one in rebuild_all(pool, wanted, brand_id=brand, reset=reset)]
+    except SettingError as error:
+        raise CommandError(str(error)) from None
     finally:
         await pool.close()
+    if brand is not None and not done:
+        raise CommandError(f"no store is connected for brand '{brand}': check the spelling")
+    return done
 
 
 def table(done: list[Rebuilt]) -> Table:

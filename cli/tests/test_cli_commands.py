@@ -1,11 +1,13 @@
 """The `backstock` command itself, run as a user runs it."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from backstock.server import free_port
@@ -48,9 +50,30 @@ def test_migrate_says_what_it_did(run, postgres_server):
     assert "up to date" in run("migrate", DATABASE_URL=url).stdout
 
 
+def test_rebuild_progress_says_what_it_found(run, database_url):
+    """Each brand with its events, and whether what was shown was right; an unknown brand is one line."""
+
+    async def prepare():
+        connection = await asyncpg.connect(database_url)
+        await connection.execute("insert into control.connections (brand_id, shop) values ('acme', 'a.b')")
+        await connection.close()
+
+    asyncio.run(prepare())
+    first = run("rebuild-progress", "acme", DATABASE_URL=database_url).stdout
+    assert "corrected" in first
+    assert "connecting" in first
+    assert "was right" in run("rebuild-progress", "--all", DATABASE_URL=database_url).stdout
+    assert "no store is connected for brand 'b'" in one_line(
+        run("rebuild-progress", "b", DATABASE_URL=database_url)
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["rebuild-progress"], "name a brand, or say --all"),
+        (["rebuild-progress", "b", "--all"], "name a brand, or say --all"),
+        (["rebuild-progress", "b"], "DATABASE_URL is missing"),
         (["up", "--only", "ingres"], "there is no service 'ingres'; the services are ingress"),
         (["up", "--demo", "--only", "ingress"], "leave --only out"),
         (["status", "b"], "BACKSTOCK_API_KEY is missing"),

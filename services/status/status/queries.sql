@@ -73,7 +73,7 @@ for update of o skip locked;
 delete from control.outbox where id = any($1::bigint[]);
 
 -- connections: whose progress can be rebuilt; all, or one brand's
-select id, brand_id from control.connections where $1::text is null or brand_id = $1 order by id;
+select id from control.connections where $1::text is null or brand_id = $1 order by id;
 
 -- snapshots: what is known of some brands; a store that was connected just now has no progress yet
 select c.id, c.brand_id, c.shop, c.created_at, p.epoch, p.version, p.state::text as state

@@ -7,15 +7,17 @@ another one gets a new epoch, so that every client takes it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from shared.db import Pool
+from shared.db import Pool, load_queries
 from status.history import lock_baseline, read_history
 from status.measure import status
 from status.on_event import drawn, lock_progress, new_epoch, with_percent, write_progress
+
+queries = load_queries("status")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,14 @@ class Rebuilt:
     changed: bool
     percent: float
     sync_status: str
+
+
+async def rebuild_all(
+    pool: Pool, wanted_scopes: Sequence[str], *, brand_id: str | None = None, reset: bool = False
+) -> AsyncIterator[Rebuilt]:
+    """Every connection, or one brand's, one after the other."""
+    for row in await pool.fetch(queries["connections"], brand_id):
+        yield await rebuild(pool, row["id"], wanted_scopes, reset=reset)
 
 
 async def rebuild(
