@@ -3,7 +3,7 @@
 postgres_server, redis_server   one of each per pytest process (so `-n 2` shares nothing), gone at the end
 database_url, redis_url         a migrated database of the test's own; an empty Redis
 sandbox_server                  the base URL of one sandbox per pytest process; a test makes its own shop
-services                        starts service processes as production does: by their console commands
+services, module_services       start service processes as production does: by their console commands
 server_folder                   a folder that a test's own servers can use, also as root
 until                           waits for a condition, with a bound
 """
@@ -131,6 +131,26 @@ def services(database_url: str, redis_url: str, sandbox_server: str, tmp_path: P
     started = Services(database_url, redis_url, sandbox_server, tmp_path)
     yield started
     started.end()
+
+
+@pytest.fixture(scope="module")
+def module_services(
+    postgres_server: EmbeddedPostgres,
+    template_database: str,
+    redis_server: EmbeddedRedis,
+    sandbox_server: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Services]:
+    """Like `services`, with one database and one start for all tests of a module."""
+    name = f"test_{next(_numbers)}"
+    _sql(postgres_server, f'create database "{name}" template "{template_database}" strategy file_copy')
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    folder = tmp_path_factory.mktemp("services")
+    started = Services(postgres_server.url(name), redis_server.url, sandbox_server, folder)
+    yield started
+    started.end()
+    _sql(postgres_server, f'drop database "{name}" with (force)')
 
 
 @pytest.fixture

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+import asyncpg
 import msgspec
 import structlog
 from litestar import Request, Response
@@ -33,6 +34,48 @@ class ProblemError(Exception):
         """The problem document."""
         head = {"type": "about:blank", "title": self.title, "status": self.status, "detail": self.detail}
         return msgspec.json.encode({**head, **self.more})
+
+
+API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
+
+
+def security_headers(policy: bytes = API_POLICY) -> list[tuple[bytes, bytes]]:
+    """What browsers need to know of every answer, refusals included."""
+    return [
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),  # an address may carry a token
+        (b"content-security-policy", policy),
+    ]
+
+
+class SecurityHeaders:
+    """An ASGI app around another: adds the headers to its answers, errors included, and knows only HTTP.
+
+    `policies` are the content security policies of paths that have their own; `more` goes with every answer.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        policies: Mapping[str, bytes] | None = None,
+        more: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        self.app, self.policies, self.more = app, policies or {}, more
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve, with the headers on the first message."""
+        if scope["type"] != "http":
+            return
+        added = [*security_headers(self.policies.get(scope["path"], API_POLICY)), *self.more]
+
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                there = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(h for h in added if h[0] not in there)]
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
 
 
 def unauthorized(detail: str) -> ProblemError:
@@ -77,9 +120,30 @@ def _on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[
     return _on_problem(request, ProblemError(500, "Internal server error", detail))
 
 
+_DATABASE_AWAY: tuple[type[Exception], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+)
+
+
+def _on_database_away(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    log.warning("http.database_away", error=type(error).__name__)
+    problem = ProblemError(
+        503,
+        "Database away",
+        "Postgres does not answer at the moment: try again",
+        headers={"Retry-After": "5"},
+    )
+    return Response(problem.body(), status_code=503, headers=problem.headers, media_type=PROBLEM_JSON)
+
+
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     ProblemError: _on_problem,
     ValidationException: _on_validation,
     HTTPException: _on_http,
+    **dict.fromkeys(_DATABASE_AWAY, _on_database_away),
     Exception: _on_anything,
 }

@@ -15,6 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import structlog
@@ -28,9 +29,11 @@ from shared.db import Pool, check_migrated, connect
 from shared.errors import SettingError
 from shared.events import Service
 from shared.health import HealthApp, Readiness
+from shared.http import SecurityHeaders
 from shared.logs import configure_logs
 from shared.outbox import Relay
 from shared.settings import Settings, bind_address, load_settings
+from shared.sockets import LOOK_EVERY, ClientConnection, Gate
 from shared.stream import Route, check_redis, make_broker
 
 log = structlog.get_logger()
@@ -87,7 +90,8 @@ async def _run(service: Service, settings: Settings, wire: Wire) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with _connections(service, settings) as parts, wire(parts) as wiring:
-        server = _server(wiring.app or HealthApp(parts.readiness))
+        app = wiring.app or SecurityHeaders(HealthApp(parts.readiness))
+        server = _server(app, settings.request_within)
         listener = _listen(wiring.bind or settings.health_bind)
         async with asyncio.TaskGroup() as tasks:
             jobs: tuple[Task, ...] = (parts.route.run, Relay(parts.pool, parts.redis).run, *wiring.tasks)
@@ -130,14 +134,23 @@ async def _connections(service: Service, settings: Settings) -> AsyncIterator[Pa
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the process has one idea of its end, not two."""
+    """uvicorn without its own signal handlers, for the process has one idea of its end, and with bounds."""
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % LOOK_EVERY == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, ClientConnection):
+                    connection.look(now)
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def _server(app: Any) -> _Server:
+def _server(app: Any, request_within: float) -> _Server:
+    gate = Gate(request_within=request_within)
     return _Server(
         uvicorn.Config(
             app,
@@ -145,7 +158,8 @@ def _server(app: Any) -> _Server:
             access_log=False,
             server_header=False,
             lifespan="off",
-            http="httptools",
+            http=partial(ClientConnection, gate),  # type: ignore[arg-type] # called like a class
+            ws="none",
             timeout_graceful_shutdown=HTTP_GRACE,
         )
     )

@@ -18,7 +18,7 @@ from ingress.on_connection_created import on_connection_created
 from ingress.webhooks import Inlet, WebhookApp
 from shared.events import ConnectionCreated, ScopesGranted
 from shared.health import PATHS, HealthApp
-from shared.http import EXCEPTION_HANDLERS
+from shared.http import EXCEPTION_HANDLERS, SecurityHeaders
 from shared.service import Parts, Wiring
 from shared.service import main as run
 from shared.shopify import Shopify
@@ -59,9 +59,8 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
         openapi_config=OpenAPIConfig(title="Backstock ingress", version="1", path="/schema"),
     )
     try:
-        yield Wiring(
-            app, settings.ingress_bind, (inlet.run, keeper.run, partial(reseal, parts.pool, tokens.vault))
-        )
+        tasks = (inlet.run, keeper.run, partial(reseal, parts.pool, tokens.vault))
+        yield Wiring(SecurityHeaders(app), settings.ingress_bind, tasks)
     finally:
         await shopify.close()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import re
 import secrets
 import time
@@ -25,6 +26,7 @@ from litestar.params import Parameter
 from ingress.browsers import Browsers
 from ingress.connecting import BrandTakenError, connect, refused, unavailable, valid_brand, with_implied
 from ingress.signatures import is_redirect_signed, shop_domain
+from ingress.starts import Starts
 from shared.db import load_queries
 from shared.grants import Grant
 from shared.http import ProblemError
@@ -62,6 +64,7 @@ class OAuth:
         self.tokens, self.pool, self.settings = tokens, tokens.pool, settings
         self.browsers = Browsers(settings.secret_keys)
         self.widgets = WidgetTokens(settings.secret_keys)
+        self.starts = Starts()
 
     async def begin(self, shop: str, brand_id: str, cookie: str) -> Response[None]:
         """To Shopify's consent page; ProblemError if this brand cannot have this shop."""
@@ -231,6 +234,15 @@ def _other_browser(ingress_url: str) -> ProblemError:
     )
 
 
+def _too_many(wait: float) -> ProblemError:
+    return ProblemError(
+        429,
+        "Too many starts",
+        "this address began too often: wait, then start again",
+        headers={"Retry-After": str(math.ceil(wait))},
+    )
+
+
 def _brand_in_use(brand_id: str) -> ProblemError:
     """Without the other store's name: anybody may ask."""
     return ProblemError(
@@ -263,6 +275,8 @@ class OAuthApi(Controller):
             raise ProblemError(
                 400, "Bad request", "shop: give the shop's domain, such as my-store.myshopify.com"
             )
+        if wait := oauth.starts.wait(request.client.host if request.client else ""):
+            raise _too_many(wait)
         return await oauth.begin(domain, valid_brand(brand, "brand"), request.cookies.get(COOKIE, ""))
 
     @get("/callback", status_code=302)

@@ -35,6 +35,7 @@ from shared.rows import (
     Row,
     VariantRow,
 )
+from shared.texts import Amount, Time
 
 COMPLIANCE_TOPICS = {"customers/data_request", "customers/redact", "shop/redact"}
 
@@ -83,7 +84,7 @@ class Change:
 
 
 class _Money(msgspec.Struct):
-    amount: str
+    amount: Amount
 
 
 class _MoneySet(msgspec.Struct):
@@ -97,7 +98,7 @@ class _Id(msgspec.Struct):
 class _Transaction(msgspec.Struct):
     kind: str
     status: str
-    amount: str
+    amount: Amount
 
 
 class _RefundLine(msgspec.Struct):
@@ -112,7 +113,7 @@ class _RefundLine(msgspec.Struct):
 class _Refund(msgspec.Struct):
     id: int
     order_id: int
-    created_at: str | None = None
+    created_at: Time | None = None
     note: str | None = None
     refund_line_items: list[_RefundLine] = []
     transactions: list[_Transaction] = []
@@ -121,7 +122,7 @@ class _Refund(msgspec.Struct):
 class _LineItem(msgspec.Struct):
     id: int
     quantity: int
-    price: str
+    price: Amount
     title: str | None = None
     current_quantity: int | None = None
     product_id: int | None = None
@@ -129,7 +130,7 @@ class _LineItem(msgspec.Struct):
     variant_title: str | None = None
     sku: str | None = None
     vendor: str | None = None
-    total_discount: str = "0"
+    total_discount: Amount = "0"
     requires_shipping: bool | None = None
     taxable: bool | None = None
     gift_card: bool | None = None
@@ -137,26 +138,26 @@ class _LineItem(msgspec.Struct):
 
 class _Order(msgspec.Struct):
     id: int
-    updated_at: str
+    updated_at: Time
     name: str | None = None
-    created_at: str | None = None
-    processed_at: str | None = None
-    cancelled_at: str | None = None
-    closed_at: str | None = None
+    created_at: Time | None = None
+    processed_at: Time | None = None
+    cancelled_at: Time | None = None
+    closed_at: Time | None = None
     cancel_reason: str | None = None
     financial_status: str | None = None
     fulfillment_status: str | None = None
     currency: str | None = None
     presentment_currency: str | None = None
-    total_price: str | None = None
-    subtotal_price: str | None = None
-    total_tax: str | None = None
-    total_discounts: str | None = None
+    total_price: Amount | None = None
+    subtotal_price: Amount | None = None
+    total_tax: Amount | None = None
+    total_discounts: Amount | None = None
     total_shipping_price_set: _MoneySet | None = None
-    current_total_price: str | None = None
-    current_subtotal_price: str | None = None
-    current_total_tax: str | None = None
-    current_total_discounts: str | None = None
+    current_total_price: Amount | None = None
+    current_subtotal_price: Amount | None = None
+    current_total_tax: Amount | None = None
+    current_total_discounts: Amount | None = None
     customer: _Id | None = None
     email: str | None = None
     phone: str | None = None
@@ -171,7 +172,7 @@ class _Order(msgspec.Struct):
 
 class _Customer(msgspec.Struct):
     id: int
-    updated_at: str
+    updated_at: Time
     first_name: str | None = None
     last_name: str | None = None
     email: str | None = None
@@ -181,12 +182,12 @@ class _Customer(msgspec.Struct):
     tags: str | None = None
     verified_email: bool | None = None
     tax_exempt: bool | None = None
-    created_at: str | None = None
+    created_at: Time | None = None
     currency: str | None = None
 
 
 class _AmountSpent(msgspec.Struct, rename="camel"):
-    amount: str
+    amount: Amount
     currency_code: str
 
 
@@ -215,27 +216,27 @@ class _Variant(msgspec.Struct):
     title: str | None = None
     sku: str | None = None
     barcode: str | None = None
-    price: str | None = None
-    compare_at_price: str | None = None
+    price: Amount | None = None
+    compare_at_price: Amount | None = None
     position: int | None = None
     inventory_quantity: int | None = None
     inventory_item_id: int | None = None
     taxable: bool | None = None
-    created_at: str | None = None
-    updated_at: str | None = None
+    created_at: Time | None = None
+    updated_at: Time | None = None
 
 
 class _Product(msgspec.Struct):
     id: int
-    updated_at: str
+    updated_at: Time
     title: str | None = None
     handle: str | None = None
     vendor: str | None = None
     product_type: str | None = None
     status: str | None = None
     tags: str = ""
-    published_at: str | None = None
-    created_at: str | None = None
+    published_at: Time | None = None
+    created_at: Time | None = None
     variants: list[_Variant] = []
     variant_gids: list[_VariantGid] = []
 
@@ -268,7 +269,7 @@ def parse(topic: str, body: bytes, sent_at: str, ordinal: int) -> Change:
     struct, read = reader
     try:
         return read(msgspec.json.decode(body, type=struct), sent_at, ordinal)
-    except (msgspec.DecodeError, ValueError, ArithmeticError) as error:
+    except (msgspec.DecodeError, ValueError, ArithmeticError, RecursionError) as error:
         raise BadPayloadError(f"{topic}: {error}") from error
 
 

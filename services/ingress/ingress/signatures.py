@@ -26,7 +26,7 @@ def is_webhook_signed(body: bytes, header: str, secrets: Iterable[str]) -> bool:
 
 def shop_domain(value: str) -> str | None:
     """`Demo.myshopify.com` -> `demo.myshopify.com`; None if it is no shop's domain."""
-    shop = value.strip().lower()
+    shop = value.strip().lower() if value.isascii() else ""  # the Kelvin sign's lower case is a plain k
     return shop if _SHOP.fullmatch(shop) else None
 
 

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from litestar.connection import ASGIConnection
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from shared.http import ProblemError, bearer, is_api_key, unauthorized
 from shared.secrets import WidgetTokens
+
+READS = re.compile(r"/api/sync/[^/]+/(status|events|data)|/widget\.js")
+
+
+class ForeignPages:
+    """Pages of other origins may read a brand and load the widget; all else knows nothing of CORS."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve; without the origin where it must not be answered."""
+        if not READS.fullmatch(scope["path"]):
+            scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"origin"]
+        await self.app(scope, receive, send)
 
 
 class Access:

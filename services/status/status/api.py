@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Controller, Request, Response, get, post
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, Parameter, QueryParameter
 from litestar.types import ASGIApp
 
 from shared.db import Pool, load_queries
@@ -27,7 +27,7 @@ queries = load_queries("status")
 
 AnyRequest = Request[Any, Any, Any]
 BrandId = Annotated[str, Parameter(max_length=100)]
-Etag = Annotated[str, Parameter(header="If-None-Match")]
+Etag = Annotated[str, HeaderParameter(name="If-None-Match")]
 
 REVALIDATE = {"Cache-Control": "private, no-cache"}
 LARGEST_PAGE = 500  # brands
@@ -88,7 +88,8 @@ class SyncApi(Controller):
     ) -> Response[Page]:
         """All brands, a page at a time, in the order of their ids."""
         reading.access.check_operator(request)
-        rows = await reading.pool.fetch(queries["list_brands"], after, limit)
+        begin = after.replace("\x00", "")  # Postgres takes no such text, so no brand has it
+        rows = await reading.pool.fetch(queries["list_brands"], begin, limit)
         found = await read_snapshots(reading.pool, [row["brand_id"] for row in rows])
         now = datetime.now(UTC)
         brands = [snapshot.document(now) for snapshot in sorted(found, key=lambda s: s.brand_id)]
@@ -112,8 +113,8 @@ class SyncApi(Controller):
         request: AnyRequest,
         reading: Reading,
         brand_id: BrandId,
-        last_event_id: Annotated[str, Parameter(header="Last-Event-ID")] = "",
-        seen: Annotated[str, Parameter(query="lastEventId")] = "",
+        last_event_id: Annotated[str, HeaderParameter(name="Last-Event-ID")] = "",
+        seen: Annotated[str, QueryParameter(name="lastEventId")] = "",
     ) -> ASGIApp:
         """The same document by SSE, until the brand is live. `end` says that it is."""
         reading.access.check_reader(request, brand_id)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-import asyncpg
-import structlog
-from litestar import Litestar, Request, Response, asgi
+from litestar import Litestar, asgi
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
@@ -18,18 +13,16 @@ from litestar.openapi.plugins import JsonRenderPlugin
 
 from shared.events import EVENTS
 from shared.health import PATHS, HealthApp
-from shared.http import EXCEPTION_HANDLERS, PROBLEM_JSON, ProblemError
+from shared.http import EXCEPTION_HANDLERS, SecurityHeaders
 from shared.secrets import WidgetTokens
 from shared.service import Parts, Wiring
 from shared.service import main as run
-from status.access import Access
+from status.access import Access, ForeignPages
 from status.api import Reading, SyncApi
 from status.hub import Hub
 from status.on_event import ProgressWriter
-from status.pages import SecurityHeaders, page_handlers
+from status.pages import FOR_OTHER_PAGES, POLICIES, page_handlers
 from status.prune import Pruner
-
-log = structlog.get_logger()
 
 EVENTS_AT_ONCE = 32  # of each type; they share a transaction, so it is no number of connections
 LARGEST_REQUEST = 4 * 1024  # bytes; no call has a body
@@ -45,7 +38,6 @@ CORS = CORSConfig(  # widgets live on other people's pages; the token is what co
 async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     """Which handler takes which event, which app answers which path."""
     settings = parts.settings
-    _allow_many_sockets()
     writer = ProgressWriter(parts.pool, settings.scopes)
     for event_type in EVENTS.values():
         if "status" in event_type.consumed_by:
@@ -55,7 +47,8 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     hub = Hub(parts.pool, settings.database_url)
     app = make_app(parts, Reading(parts.pool, access, tokens, hub))
     pruner = Pruner(parts.pool, settings.keep_events_days)
-    yield Wiring(SecurityHeaders(app), settings.status_bind, (hub.run, pruner.run), on_stop=hub.close)
+    guarded = SecurityHeaders(ForeignPages(app), policies=POLICIES, more=FOR_OTHER_PAGES)
+    yield Wiring(guarded, settings.status_bind, (hub.run, pruner.run), on_stop=hub.close)
 
 
 def make_app(parts: Parts, reading: Reading) -> Litestar:
@@ -67,7 +60,7 @@ def make_app(parts: Parts, reading: Reading) -> Litestar:
             *page_handlers(),
         ],
         dependencies={"reading": Provide(lambda: reading, sync_to_thread=False)},
-        exception_handlers={**EXCEPTION_HANDLERS, **dict.fromkeys(DATABASE_AWAY, _on_database_away)},
+        exception_handlers=EXCEPTION_HANDLERS,
         cors_config=CORS,
         logging_config=None,  # shared.logs has set logging up
         request_max_body_size=LARGEST_REQUEST,
@@ -75,33 +68,6 @@ def make_app(parts: Parts, reading: Reading) -> Litestar:
             title="Backstock status", version="1", path="/schema", render_plugins=[JsonRenderPlugin()]
         ),
     )
-
-
-DATABASE_AWAY: tuple[type[Exception], ...] = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-)
-
-
-def _on_database_away(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    log.warning("http.database_away", error=type(error).__name__)
-    problem = ProblemError(
-        503,
-        "Database away",
-        "Postgres does not answer at the moment: try again",
-        headers={"Retry-After": "5"},
-    )
-    return Response(problem.body(), status_code=503, headers=problem.headers, media_type=PROBLEM_JSON)
-
-
-def _allow_many_sockets() -> None:
-    """Every SSE client is an open file; the usual soft limit of 1024 is too low for the hub's own limit."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The dashboard page, the widget and the headers that keep both harmless."""
+"""The dashboard page, the widget and the policy that keeps both harmless."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 PAGES = {
     "/": ("dashboard.html", "text/html"),
@@ -22,12 +21,8 @@ PAGE_POLICY = (
     b"default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     b"form-action 'self'; frame-ancestors 'self'"
 )
-API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
-HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),  # an address may carry a token
-    (b"cross-origin-resource-policy", b"cross-origin"),  # the widget lives on other people's pages
-]
+POLICIES = dict.fromkeys(PAGES, PAGE_POLICY)
+FOR_OTHER_PAGES = [(b"cross-origin-resource-policy", b"cross-origin")]  # the widget lives on them
 
 
 def page_handlers() -> list[HTTPRouteHandler]:
@@ -47,24 +42,3 @@ def _page(path: str, name: str, media_type: str) -> HTTPRouteHandler:
         return Response(body, media_type=media_type, headers=headers)
 
     return page
-
-
-class SecurityHeaders:
-    """Adds to every answer what browsers need to know; wraps the whole app, so that errors are covered."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, with the headers on the first message."""
-        if scope["type"] != "http":  # type: ignore[comparison-overlap, unused-ignore]
-            await self.app(scope, receive, send)
-            return
-        policy = PAGE_POLICY if scope["path"] in PAGES else API_POLICY
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *HEADERS, (b"content-security-policy", policy)]
-            await send(message)
-
-        await self.app(scope, receive, send_with_headers)
