@@ -83,7 +83,7 @@ class Target:
     def __init__(self, services, http, db):
         self.services, self.http, self.db = services, http, db
         self.ingress, self.status = services.ingress_url, services.status_url
-        self.shop = ""
+        self.shop, self.connection = "", 0
 
     async def connect(self, brand):
         """A store of the sandbox, connected as the brand; returns the connection's id."""
@@ -133,7 +133,7 @@ async def open_target(services, brand):
     http = httpx.AsyncClient(timeout=20)
     db = await asyncpg.connect(services.env["DATABASE_URL"])
     target = Target(services, http, db)
-    await target.connect(brand)
+    target.connection = await target.connect(brand)
     return target
 
 

@@ -71,7 +71,6 @@ async def test_forged_signatures(target):
         "",
         None,
         good + "=",
-        " ",
         "ä" * 44,
     ]
     forged += [hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest(), f"{good}, {good}"]
@@ -84,7 +83,7 @@ async def test_forged_signatures(target):
         b"X-Shopify-Hmac", b"X-Shopify-Hmac-Sha256: nonsense\r\nX-Shopify-Hmac", 1
     )
     assert (await raw(target.ingress, twice)).status == 400
-    assert await target.count("control.webhook_deliveries") == 0
+    assert await target.count("control.webhook_deliveries", f"connection_id = {target.connection}") == 0
 
 
 async def test_unsigned_noise_leaves_no_trace_in_memory(target):
