@@ -153,6 +153,13 @@ def module_services(
     _sql(postgres_server, f'drop database "{name}" with (force)')
 
 
+@pytest.fixture(scope="module")
+def server_folder_of_module() -> Iterator[Path]:
+    """An empty folder for a server that a module's tests share."""
+    with _temporary_folder() as folder:
+        yield folder
+
+
 @pytest.fixture
 def server_folder() -> Iterator[Path]:
     """An empty folder for a server that the test starts itself."""

@@ -33,6 +33,7 @@ BESIDE_OPENAPI = {  # answered without the framework, or pages
     "GET /api/sync/{brand_id}/events",
     "GET /widget.js",
     "GET /",
+    "GET /connections",
 }
 SECTIONS = ["Context", "Decision", "Consequences", "Alternatives", "Revisit when"]
 LONGEST_RECORD = 40  # lines

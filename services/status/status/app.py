@@ -21,6 +21,7 @@ from status.access import Access, ForeignPages
 from status.api import Reading, SyncApi
 from status.hub import Hub
 from status.on_event import ProgressWriter
+from status.operations import OperationsApi
 from status.pages import FOR_OTHER_PAGES, POLICIES, page_handlers
 from status.prune import Pruner
 
@@ -56,6 +57,7 @@ def make_app(parts: Parts, reading: Reading) -> Litestar:
     return Litestar(
         route_handlers=[
             SyncApi,
+            OperationsApi,
             asgi(list(PATHS), copy_scope=True)(HealthApp(parts.readiness)),
             *page_handlers(),
         ],

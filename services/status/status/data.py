@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
 
 import asyncpg
 from msgspec import Struct
@@ -21,9 +23,9 @@ queries = load_queries("status")
 
 NEWEST = 10  # orders
 BEST = 5  # products
-DAYS = 30
-MONTHS = 24
-KEEP_AT_LEAST = 1.5  # seconds
+BEST_DAYS = 30  # best products are those of the last month
+DAYS = 365
+KEEP_AT_LEAST = 0.5  # seconds
 KEEP_FACTOR = 20
 KEEP_AT_MOST = 120.0  # seconds
 BRANDS_KEPT = 200  # answers in memory
@@ -59,6 +61,16 @@ class Period(Struct, frozen=True, rename="camel"):
     start: date
     orders: int
     value: Decimal
+
+
+class Day(Struct, frozen=True):
+    """All orders of a day of UTC."""
+
+    start: date
+    orders: int
+    value: Decimal
+    currency: str | None
+    first_at: datetime
 
 
 class TopProduct(Struct, frozen=True, rename="camel"):
@@ -126,23 +138,38 @@ async def _read(
     connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], connection_id: int, now: datetime
 ) -> Data:
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    days_from, months_from = today - timedelta(days=DAYS - 1), months_ago(today, MONTHS - 1)
-    totals = await connection.fetchrow(queries["totals"], connection_id)
+    counts = await connection.fetchrow(queries["counts"], connection_id)
     newest = await connection.fetch(queries["newest_orders"], connection_id, NEWEST)
-    days = await connection.fetch(queries["orders_per_day"], connection_id, days_from)
-    months = await connection.fetch(queries["orders_per_month"], connection_id, months_from)
-    best = await connection.fetch(queries["top_products"], connection_id, days_from, BEST)
+    days = [Day(**dict(row)) for row in await connection.fetch(queries["orders_per_day"], connection_id)]
+    best_from = today - timedelta(days=BEST_DAYS - 1)
+    best = await connection.fetch(queries["top_products"], connection_id, best_from, BEST)
+    first_day = (today - timedelta(days=DAYS - 1)).date()
     return Data(
         as_of=now,
-        totals=Totals(**dict(totals or {})),
+        totals=totals(days, **dict(counts or {})),
         newest_orders=[OrderLine(**{**row, "id": str(row["id"])}) for row in newest],
-        orders_per_day=[Period(**dict(row)) for row in days],
-        orders_per_month=[Period(**dict(row)) for row in months],
+        orders_per_day=[Period(day.start, day.orders, day.value) for day in days if day.start >= first_day],
+        orders_per_month=by_month(days),
         top_products=[TopProduct(**{**row, "product_id": str(row["product_id"])}) for row in best],
     )
 
 
-def months_ago(day: datetime, months: int) -> datetime:
-    """The first of the month so many months before."""
-    years, month = divmod(day.year * 12 + day.month - 1 - months, 12)
-    return day.replace(year=years, month=month + 1, day=1)
+def totals(days: Sequence[Day], *, customers: int, products: int) -> Totals:
+    """The sum of all days; one pass over the orders has to do for everything that is shown of them."""
+    return Totals(
+        orders=sum(day.orders for day in days),
+        customers=customers,
+        products=products,
+        order_value=sum((day.value for day in days), Decimal(0)),
+        currency=next((day.currency for day in reversed(days) if day.currency), None),
+        oldest_order_at=min((day.first_at for day in days), default=None),
+    )
+
+
+def by_month(days: Sequence[Day]) -> list[Period]:
+    """The same orders by months of UTC; months without any are left out."""
+    months = groupby(days, key=lambda day: day.start.replace(day=1))
+    return [
+        Period(start, sum(day.orders for day in group), sum((day.value for day in group), Decimal(0)))
+        for start, group in ((start, list(group)) for start, group in months)
+    ]

@@ -10,11 +10,32 @@ from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
 PAGES = {
-    "/": ("dashboard.html", "text/html"),
-    "/dashboard.js": ("dashboard.js", "text/javascript"),
-    "/dashboard.css": ("dashboard.css", "text/css"),
-    "/widget.js": ("widget.js", "text/javascript"),
-    "/favicon.svg": ("favicon.svg", "image/svg+xml"),
+    "/": "dashboard.html",
+    "/connections": "connections.html",
+    **{
+        f"/{name}": name
+        for name in (
+            "chart.js",
+            "connections.js",
+            "dashboard.css",
+            "dashboard.js",
+            "favicon.svg",
+            "format.js",
+            "key.js",
+            "vendor/uplot.LICENSE.txt",
+            "vendor/uplot.css",
+            "vendor/uplot.js",
+            "widget.de.js",
+            "widget.js",
+        )
+    },
+}
+MEDIA_TYPES = {
+    "css": "text/css",
+    "html": "text/html",
+    "js": "text/javascript",
+    "svg": "image/svg+xml",
+    "txt": "text/plain",
 }
 FRESH = "public, max-age=60"  # a new release shows within a minute; until then nothing is asked
 PAGE_POLICY = (
@@ -27,10 +48,11 @@ FOR_OTHER_PAGES = [(b"cross-origin-resource-policy", b"cross-origin")]  # the wi
 
 def page_handlers() -> list[HTTPRouteHandler]:
     """A handler for each file, read once."""
-    return [_page(path, name, media_type) for path, (name, media_type) in PAGES.items()]
+    return [_page(path, name) for path, name in PAGES.items()]
 
 
-def _page(path: str, name: str, media_type: str) -> HTTPRouteHandler:
+def _page(path: str, name: str) -> HTTPRouteHandler:
+    media_type = MEDIA_TYPES[name.rpartition(".")[2]]
     body = files("status").joinpath("web", name).read_bytes()
     etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
     headers = {"ETag": etag, "Cache-Control": FRESH}

@@ -84,16 +84,10 @@ where c.brand_id = any($1::text[]);
 -- list_brands: a page of brands, in a stable order
 select brand_id from control.connections where brand_id > $1 order by brand_id limit $2;
 
--- totals: what a dashboard can count; test orders are left out
+-- counts: what a dashboard can count beside orders
 select
     (select count(*) from shopify.customers where connection_id = $1 and deleted_at is null) as customers,
-    (select count(*) from shopify.products where connection_id = $1 and deleted_at is null) as products,
-    count(*) as orders,
-    coalesce(sum(total_price), 0) as order_value,
-    min(created_at) as oldest_order_at,
-    max(currency) as currency
-from shopify.orders
-where connection_id = $1 and deleted_at is null and test is not true;
+    (select count(*) from shopify.products where connection_id = $1 and deleted_at is null) as products;
 
 -- newest_orders: the last few, without anything personal
 select
@@ -107,19 +101,15 @@ where o.connection_id = $1 and o.deleted_at is null and o.test is not true and o
 order by o.created_at desc, o.id desc
 limit $2;
 
--- orders_per_day: from the given time on, by days of UTC
-select (created_at at time zone 'UTC')::date as start, count(*) as orders, coalesce(sum(total_price), 0) as value
-from shopify.orders
-where connection_id = $1 and created_at >= $2 and deleted_at is null and test is not true
-group by 1 order by 1;
-
--- orders_per_month: from the given time on, by months of UTC
+-- orders_per_day: all orders by days of UTC; test orders are left out
 select
-    date_trunc('month', created_at at time zone 'UTC')::date as start,
+    (created_at at time zone 'UTC')::date as start,
     count(*) as orders,
-    coalesce(sum(total_price), 0) as value
+    coalesce(sum(total_price), 0) as value,
+    max(currency) as currency,
+    min(created_at) as first_at
 from shopify.orders
-where connection_id = $1 and created_at >= $2 and deleted_at is null and test is not true
+where connection_id = $1 and created_at is not null and deleted_at is null and test is not true
 group by 1 order by 1;
 
 -- top_products: what sold best since the given time
@@ -132,3 +122,42 @@ where
 group by l.product_id
 order by value desc, l.product_id
 limit $3;
+
+-- operations: a page of connections, what waits to be promoted and what came in the last seconds
+with page as (
+    select id, brand_id, shop, removed_at from control.connections
+    where brand_id > $1 order by brand_id limit $2
+),
+waiting as (
+    select connection_id, min(staged_at) as since from control.batches
+    where promoted_at is null group by connection_id
+),
+heard as (
+    select connection_id, count(*) filter (where received_at > now() - interval '1 minute') as webhooks,
+        max(received_at) as last_at
+    from control.webhook_deliveries where received_at > now() - interval '1 hour' group by connection_id
+),
+dead as (
+    select connection_id, count(*) as letters from control.dead_letters
+    where replayed_at is null group by connection_id
+)
+select
+    p.brand_id, p.shop, p.removed_at,
+    w.since as waiting_since,
+    h.last_at as last_webhook_at,
+    coalesce(h.webhooks, 0) as webhooks,
+    coalesce(d.letters, 0) as dead_letters,
+    (
+        select max(b.promoted_at) from control.batches b
+        where b.connection_id = p.id and b.promoted_at is not null
+    ) as last_promoted_at,
+    (
+        select coalesce(sum(n.value::bigint), 0) from control.batches b
+        cross join lateral jsonb_each_text(b.rows) n
+        where b.connection_id = p.id and b.promoted_at > now() - make_interval(secs => $3)
+    ) as rows
+from page p
+left join waiting w on w.connection_id = p.id
+left join heard h on h.connection_id = p.id
+left join dead d on d.connection_id = p.id
+order by p.brand_id;

@@ -1,11 +1,13 @@
 // The dashboard page. The widget holds the one connection; its events carry the document to the rest.
 // Everything shown goes in as text, never as markup.
 
+import { OrdersChart } from "./chart.js";
+import { STATUSES, at, clock, dateTime, dayAndYear, exact, make, money, number, pill, words } from "./format.js";
+import { issueToken, savedKey } from "./key.js";
 import { duration } from "./widget.js";
 
-const DATA_MS = 2000; // the server answers from memory when that is too often
+const DATA_MS = 1000; // the server answers from memory when that is too often
 const DATA_LIVE_MS = 10000;
-const SVG = "http://www.w3.org/2000/svg";
 const NAMES = { orders: "Orders", customers: "Customers", products: "Products" };
 const PHASES = {
   waiting: ["Waiting", ""],
@@ -14,67 +16,28 @@ const PHASES = {
   promoting: ["Finishing", "busy"],
   done: ["Complete", "good"],
 };
-const STATUSES = {
-  connecting: ["Connecting", "busy"],
-  recent: ["Recent orders", "busy"],
-  backfilling: ["Loading history", "busy"],
-  catching_up: ["Catching up", "busy"],
-  auditing: ["Auditing", "busy"],
-  live: ["Live", "good"],
-  attention: ["Needs attention", "bad"],
-};
 const CHILDREN = { lineItems: "line items", refunds: "refunds", variants: "variants" };
 
-const number = new Intl.NumberFormat("en");
-const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-const dateTime = new Intl.DateTimeFormat("en", { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hour12: false });
-const day = new Intl.DateTimeFormat("en", { month: "short", day: "numeric", timeZone: "UTC" });
-const dayAndYear = new Intl.DateTimeFormat("en", { month: "short", day: "numeric", year: "numeric", timeZone: "UTC" });
-const month = new Intl.DateTimeFormat("en", { month: "short", year: "numeric", timeZone: "UTC" });
-
-const at = (id) => document.getElementById(id);
 const asked = new URLSearchParams(location.search);
 const brand = asked.get("brand");
-const token = asked.get("token");
+const widget = at("progress");
+const chart = new OrdersChart(at("chart"), at("readout"));
 let live = false;
+let shown = null; // the newest document
 let data = null;
 let known = null; // ids of the newest orders as shown last
-
-function make(name, className = "", text = "") {
-  const element = document.createElement(name);
-  if (className) element.className = className;
-  if (text !== "") element.textContent = text;
-  return element;
-}
-
-function draw(name, attributes, parent) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  return parent.appendChild(element);
-}
-
-function money(value, currency) {
-  if (value === null || value === undefined) return "–";
-  const amount = Number(value);
-  if (!currency) return number.format(amount);
-  const digits = Math.abs(amount) >= 100000 ? { maximumFractionDigits: 0 } : {};
-  return new Intl.NumberFormat("en", { style: "currency", currency, ...digits }).format(amount);
-}
-
-const words = (text) => (text ? text[0].toUpperCase() + text.slice(1).toLowerCase().replaceAll("_", " ") : "–");
 
 // --- the document
 
 function showDocument(doc) {
+  shown = doc;
   at("store").hidden = false;
   at("shop").textContent = doc.shop || doc.brandId;
-  const [label, kind] = STATUSES[doc.syncStatus] ?? [doc.syncStatus, ""];
-  at("status").textContent = label;
-  at("status").className = `pill ${kind}`;
+  pill(at("status"), STATUSES[doc.syncStatus] ?? [words(doc.syncStatus), "busy"]);
   document.title = `${doc.syncStatus === "live" ? "Live" : `${Math.floor(doc.percent)}%`} · ${doc.shop || doc.brandId}`;
   showMilestones(doc.milestones);
   showError(doc.lastError);
-  showLimits(doc.limits);
+  showLimits(doc);
   showResources(doc.resources);
   showProof(doc.audit);
 }
@@ -94,16 +57,17 @@ function showMilestones(milestones) {
 
 function showError(error) {
   at("error").hidden = !error;
-  at("progress").classList.toggle("told", Boolean(error));
+  widget.classList.toggle("told", Boolean(error));
   at("error-message").textContent = error?.message ?? "";
   at("error-action").textContent = error?.action ?? "";
 }
 
-function showLimits({ historyLimitedTo60Days, missingScopes }) {
+function showLimits({ limits: { historyLimitedTo60Days, missingScopes }, throttledUntil }) {
   const others = missingScopes.filter((scope) => scope !== "read_all_orders");
   const notes = [];
   if (historyLimitedTo60Days) notes.push("Shopify shows this app only the last 60 days of orders: grant read_all_orders for all of them.");
   if (others.length) notes.push(`Not granted: ${others.join(", ")}.`);
+  if (new Date(throttledUntil ?? 0) > Date.now()) notes.push(`Shopify asks us to wait until ${clock.format(new Date(throttledUntil))}.`);
   at("limits").hidden = !notes.length;
   at("limits").textContent = notes.join(" ");
 }
@@ -112,10 +76,7 @@ function showResources(resources) {
   const box = at("resources");
   for (const part of resources) {
     const card = box.querySelector(`[data-name="${part.name}"]`) ?? box.appendChild(resourceCard(part.name));
-    const [label, kind] = PHASES[part.phase];
-    const pill = card.querySelector(".pill");
-    pill.textContent = label;
-    pill.className = `pill ${kind}`;
+    pill(card.querySelector(".pill"), PHASES[part.phase] ?? [words(part.phase), ""]);
     const preparing = part.phase === "preparing";
     const figure = card.querySelector(".figure");
     const of = part.expected === null ? "" : part.phase === "done" ? "" : ` of ${number.format(part.expected)}`;
@@ -163,6 +124,7 @@ function speed(part) {
 
 function showProof(audit) {
   at("proof").hidden = !audit;
+  at("proven").hidden = !audit?.equal;
   if (!audit) return;
   at("proof-when").textContent = dateTime.format(new Date(audit.completedAt));
   at("proof-rows").replaceChildren(
@@ -172,17 +134,22 @@ function showProof(audit) {
       for (const figure of [line.shopifyCount, line.ourCount]) row.append(make("td", "n", number.format(figure)));
       for (const sum of [line.shopifySum, line.ourSum]) row.append(make("td", "n", sum === null ? "–" : exact(sum)));
       const result = make("td");
-      result.append(make("span", `pill ${line.equal ? "good" : "bad"}`, line.equal ? "Equal" : difference(line)));
+      result.append(pill(make("span"), line.equal ? ["Equal", "good"] : [difference(line), "bad"]));
       row.append(result);
       return row;
     }),
   );
+  showProven(audit.tables.find((line) => line.table === "orders"));
 }
 
-// Sums are compared to the cent, so they are shown to the cent: digits stay as they came.
-function exact(sum) {
-  const [whole, cents] = sum.split(".");
-  return number.format(BigInt(whole)) + (cents ? `.${cents.padEnd(2, "0")}` : "");
+// The sentence that all of this is for: every order, every cent.
+function showProven(orders) {
+  if (!orders) return;
+  const { ourCount, shopifyCount, ourSum, shopifySum } = orders;
+  const currency = data?.totals.currency ?? "";
+  const sums = ourSum === null ? "" : `${exact(ourSum)} of ${exact(shopifySum)} ${currency}`.trim();
+  at("proven").replaceChildren(
+    make("span", "", `${number.format(ourCount)} of ${number.format(shopifyCount)} orders`), ...(sums ? [make("span", "", sums)] : []));
 }
 
 function difference({ missing, different, extra }) {
@@ -193,19 +160,19 @@ function difference({ missing, different, extra }) {
 // --- the data
 
 async function loadData() {
+  if (document.hidden) return; // it goes on when the tab is looked at again
   let wait = live ? DATA_LIVE_MS : DATA_MS;
   try {
-    if (!document.hidden) {
-      const answer = await fetch(`api/sync/${encodeURIComponent(brand)}/data`, {
-        headers: token ? { Authorization: `Bearer ${token}` } : {},
-      });
-      if (answer.ok) showData(await answer.json());
-      else if (answer.status < 500) return; // the widget says what is wrong
-    }
+    const answer = await fetch(`api/sync/${encodeURIComponent(brand)}/data`, {
+      headers: { Authorization: `Bearer ${widget.getAttribute("token") ?? ""}` },
+    });
+    if (answer.ok) showData(await answer.json());
+    else wait = DATA_LIVE_MS; // the widget says what is wrong
   } catch {
     wait = DATA_LIVE_MS; // offline
   }
-  setTimeout(loadData, wait);
+  clearTimeout(loadData.timer);
+  loadData.timer = setTimeout(loadData, wait * (0.9 + Math.random() / 5));
 }
 
 function showData(landed) {
@@ -216,10 +183,11 @@ function showData(landed) {
   showNewest(landed.newestOrders);
   showBest(landed.topProducts, landed.totals.currency);
   showChart();
+  if (shown) showProof(shown.audit);
 }
 
 function showTiles({ orders, orderValue, currency, oldestOrderAt }) {
-  const tiles = [["Orders to read", number.format(orders)], ["Order value", money(orderValue, currency)],
+  const tiles = [["Orders, tests left out", number.format(orders)], ["Order value", money(orderValue, currency)],
     ["Average order", orders ? money(Number(orderValue) / orders, currency) : "–"],
     ["Oldest order", oldestOrderAt ? dayAndYear.format(new Date(oldestOrderAt)) : "–"]];
   at("tiles").replaceChildren(
@@ -268,83 +236,40 @@ function showBest(products, currency) {
   at("best").replaceChildren(...(items.length ? items : [make("li", "empty", "Nothing sold in these days, so far.")]));
 }
 
-// --- the chart: every period has its slot, also those without orders
-
-function periods(span) {
-  const now = new Date();
-  const starts = [];
-  for (let back = span === "days" ? 29 : 23; back >= 0; back -= 1) {
-    starts.push(span === "days"
-      ? new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate() - back))
-      : new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - back, 1)));
-  }
-  const rows = new Map((span === "days" ? data.ordersPerDay : data.ordersPerMonth).map((row) => [row.start, row]));
-  return starts.map((start) => ({ start, ...(rows.get(start.toISOString().slice(0, 10)) ?? { orders: 0, value: "0" }), date: start }));
-}
-
-function niceCeiling(value) {
-  const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
-  return [1, 2, 4, 6, 8, 10].map((step) => step * power).find((step) => step >= value && step >= 4) ?? Math.max(10 * power, 4);
-}
-
 function showChart() {
-  if (!data) return;
-  const span = document.querySelector("#span input:checked").value;
-  const slots = periods(span);
-  const box = at("chart");
-  const width = Math.max(box.clientWidth, 280);
-  const height = Math.max(box.clientHeight, 200);
-  const [left, bottom, top] = [40, 24, 8];
-  const most = niceCeiling(Math.max(...slots.map((slot) => slot.orders)));
-  const scale = (height - bottom - top) / most;
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.setAttribute("role", "img");
-  const sum = slots.reduce((total, slot) => total + slot.orders, 0);
-  svg.setAttribute("aria-label", `${number.format(sum)} orders in the last ${slots.length} ${span}`);
-  for (const part of [0, 0.5, 1]) {
-    const y = height - bottom - most * part * scale;
-    draw("line", { class: "grid", x1: left, x2: width, y1: y, y2: y }, svg);
-    draw("text", { x: left - 8, y: y + 4, "text-anchor": "end" }, svg).textContent = number.format(most * part);
-  }
-  const step = (width - left) / slots.length;
-  const format = span === "days" ? day : month;
-  slots.forEach((slot, index) => {
-    const x = left + index * step;
-    const group = draw("g", {}, svg);
-    draw("title", {}, group).textContent = `${format.format(slot.date)}: ${number.format(slot.orders)} orders, ${money(slot.value, data.totals.currency)}`;
-    draw("rect", { class: "slot", x, y: top, width: step, height: height - bottom - top }, group);
-    const tall = slot.orders ? Math.max(slot.orders * scale, 2) : 0;
-    const bar = Math.min(step * 0.68, 26);
-    draw("rect", { class: "bar", x: x + (step - bar) / 2, y: height - bottom - tall, width: bar, height: tall, rx: Math.min(3, bar / 3) }, group);
-  });
-  const labels = width < 480 ? 3 : 5;
-  for (let label = 0; label < labels; label += 1) {
-    const index = Math.round((label * (slots.length - 1)) / (labels - 1));
-    const anchor = label === 0 ? "start" : label === labels - 1 ? "end" : "middle";
-    const x = label === 0 ? left : label === labels - 1 ? width : left + (index + 0.5) * step;
-    draw("text", { x, y: height - 4, "text-anchor": anchor }, svg).textContent = format.format(slots[index].date);
-  }
-  box.replaceChildren(svg);
+  if (data) chart.show(data, document.querySelector("#span input:checked").value);
 }
 
 // --- start
 
-function start() {
+// A link ends after an hour. Who has the API key gets a new token; anybody else has to be given a new link.
+async function renewToken() {
+  const token = savedKey() && (await issueToken(brand));
+  if (token) widget.setAttribute("token", token);
+  return Boolean(token);
+}
+
+async function start() {
+  if (!savedKey()) at("home").removeAttribute("href");
   if (!brand) {
     at("enter").hidden = false;
     return;
   }
   at("page").hidden = false;
-  const widget = at("progress");
+  showTiles({ orders: 0, orderValue: null, currency: null, oldestOrderAt: null });
+  widget.texts = {
+    expired: `This link has expired. Ask for a new one; “backstock status ${brand}” prints it.`,
+  };
   widget.addEventListener("backstock-progress", (event) => {
     live = event.detail.syncStatus === "live";
     showDocument(event.detail);
   });
+  widget.addEventListener("backstock-tokenexpired", renewToken);
+  if (asked.get("token")) widget.setAttribute("token", asked.get("token"));
+  else await renewToken();
   widget.setAttribute("brand", brand);
-  if (token) widget.setAttribute("token", token);
   at("span").addEventListener("change", showChart);
-  new ResizeObserver(showChart).observe(at("chart"));
+  document.addEventListener("visibilitychange", loadData);
   loadData();
 }
 

@@ -1,267 +1,360 @@
-// <backstock-progress brand="acme" token="..." src="https://status.example.com"></backstock-progress>
-//
-// Shows how far a store's sync is. Events arrive by SSE; where that does not work, by polling.
-// Attributes: brand, token, src (default: where this file came from), persist (stay when live), label.
-// Style: --backstock-accent, --backstock-text, --backstock-muted, --backstock-track, --backstock-surface,
-//        --backstock-border, --backstock-danger, --backstock-radius, --backstock-font;
-//        parts: box, title, percent, bar, error.
-// Events: backstock-progress (detail: the document), backstock-live, backstock-error (detail: {status}).
+// <backstock-progress brand="acme" token="..." src="https://status.example.com"></backstock-progress>: docs/widget.md
+// hidden -> a sync starts: shown -> stream, or polls where that does not get through -> live: hidden again
 
 const HOME = new URL(".", import.meta.url).href;
-const FIRST_FRAME_MS = 8000; // a proxy that buffers opens the stream and lets nothing through
+const FIRST_FRAME_MS = 8000; // some proxies let nothing through
+const SILENCE_MS = 20000; // a sync speaks every 5 s
 const POLL_MS = 5000;
-const POLL_LIVE_MS = 30000;
-const STREAM_AGAIN_MS = 60000;
-const REFUSED = [401, 403, 404]; // asking again does not help; a new token or brand does
+const SLOW_MS = 30000; // between tries
+const LANGUAGES = ["de"]; // widget.de.js
+
+export const TEXTS = {
+	"title.connecting": "Connecting your store",
+	"title.recent": "Loading your latest orders",
+	"title.backfilling": "Loading your store’s history",
+	"title.catching_up": "Catching up with the latest changes",
+	"title.auditing": "Checking every total against Shopify",
+	"title.live": "Your store is live",
+	"title.attention": "The sync needs your attention",
+	"phase.preparing": "Shopify prepares",
+	"phase.promoting": "Finishing",
+	"phase.done": "Complete",
+	details: "Details",
+	count: "{n} of {all}",
+	left: "about {n} left",
+	here: "{n} orders are here already",
+	proven: "Everything is here and matches Shopify.",
+	throttled: "Shopify asks us to wait until {n}.",
+	limited: "Shopify shows only the last 60 days of orders.",
+	lost: "The connection is lost. Trying again …",
+	expired: "This view has expired. Reload the page.",
+	unknown: "No store is connected yet.",
+};
 
 const STYLE = `
-:host { display: block; font-family: var(--backstock-font, inherit); font-size: 14px; line-height: 1.45;
-  --a: var(--backstock-accent, light-dark(#0d7a5f, #4fd1a5)); --t: var(--backstock-text, light-dark(#17211d, #e8efec));
-  --m: var(--backstock-muted, light-dark(#5b6b64, #9aaba4)); --k: var(--backstock-track, light-dark(#e4ebe8, #2a3632));
-  --d: var(--backstock-danger, light-dark(#b3261e, #ff9b90)); color: var(--t); }
-:host([hidden]) { display: none; }
-.box { background: var(--backstock-surface, transparent); border: 1px solid var(--backstock-border, transparent);
-  border-radius: var(--backstock-radius, 14px); padding: var(--backstock-padding, 0); }
-.top { display: flex; align-items: baseline; gap: 12px; justify-content: space-between; }
-.title { font-size: 1.07em; font-weight: 600; }
-.percent { font-size: 1.07em; font-weight: 650; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.bar { height: var(--backstock-bar, 8px); margin: 10px 0 8px; border-radius: 99px; background: var(--k); overflow: hidden; }
-.fill { height: 100%; width: 0; min-width: 8px; border-radius: inherit; background: var(--a); position: relative; overflow: hidden;
-  transition: width .6s cubic-bezier(.2, .7, .2, 1); }
-.running .fill::after { content: ""; position: absolute; inset: 0; transform: translateX(-100%);
-  background: linear-gradient(90deg, transparent, rgb(255 255 255 / .38), transparent); animation: sweep 2.2s ease-in-out infinite; }
-.bottom { display: flex; gap: 4px 16px; justify-content: space-between; flex-wrap: wrap; color: var(--m); font-size: .93em;
-  font-variant-numeric: tabular-nums; }
-.error { margin-top: 8px; color: var(--d); font-size: .93em; }
-.attention .fill { background: var(--d); }
-.gone { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-@keyframes sweep { 60%, 100% { transform: translateX(100%); } }
-@media (prefers-reduced-motion: reduce) { .fill { transition: none; } .running .fill::after { animation: none; } }
-`;
+:host{display:block;container-type:inline-size;font:14px/1.45 var(--backstock-font,inherit);font-variant-numeric:tabular-nums;
+color:var(--backstock-text,inherit);--m:var(--backstock-muted,color-mix(in srgb,currentcolor 72%,transparent));
+--a:var(--backstock-accent,light-dark(#0d7a5f,#4fd1a5));--d:var(--backstock-danger,light-dark(#b3261e,#ff9b90))}
+:host([hidden]),[hidden]{display:none!important}
+.box{background:var(--backstock-surface,transparent);border:1px solid var(--backstock-border,transparent);
+border-radius:var(--backstock-radius,14px);padding:var(--backstock-padding,0)}
+.top,.bottom{display:flex;align-items:baseline;gap:4px 16px;justify-content:space-between}
+.title,.percent{font-size:1.07em;font-weight:600}
+.bar{height:6px;border-radius:99px;background:var(--backstock-track,color-mix(in srgb,currentcolor 12%,transparent));overflow:hidden}
+.main{height:var(--backstock-bar,8px);margin:10px 0 8px}
+.bar i{display:block;height:100%;border-radius:inherit;background:var(--a);position:relative;overflow:hidden;transition:width .6s ease-out}
+.running .main i::after{content:"";position:absolute;inset:0;transform:translateX(-100%);
+background:linear-gradient(90deg,#fff0,#fff5,#fff0);animation:sweep 2.6s infinite}
+.attention .main i{background:var(--d)}
+.bottom{flex-wrap:wrap}
+.bottom,summary,.pace,li{color:var(--m)}
+.bottom,p,details{font-size:.93em}
+p{margin:8px 0 0;color:var(--backstock-warning,light-dark(#7d5200,#f0c674))}
+.error{color:var(--d)}
+details{margin-top:10px}
+summary{cursor:pointer;width:fit-content}
+summary:focus-visible{outline:2px solid var(--a);outline-offset:3px}
+.rows{display:grid;grid-template-columns:auto minmax(60px,1fr) auto 11em;gap:6px 16px;align-items:center;margin-top:10px}
+.row{display:contents}
+.count,.pace{text-align:right;white-space:nowrap}
+ol{list-style:none;display:flex;flex-wrap:wrap;gap:3px 16px;margin:12px 0 0;padding:0}
+li::before{content:"";display:inline-block;box-sizing:border-box;width:9px;height:9px;margin-right:6px;border:1.5px solid;border-radius:50%}
+.done::before{background:var(--a);border-color:var(--a)}
+.active{color:inherit;font-weight:600}
+.active::before{border-color:var(--a)}
+.failed{color:var(--d)}
+.failed::before{background:var(--d);border-radius:2px}
+.gone{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+@container(max-width:460px){.rows{grid-template-columns:1fr auto}.row .bar,.pace{grid-column:1/-1}}
+@keyframes sweep{60%,100%{transform:translateX(100%)}}
+@media(prefers-reduced-motion:reduce){.bar i,.bar i::after{transition:none;animation:none!important}}
+@media(forced-colors:active){.bar{border:1px solid}.bar i{background:Highlight}}`;
 
-const TITLES = {
-  connecting: "Connecting your store",
-  recent: "Loading your latest orders",
-  backfilling: "Loading your store's history",
-  catching_up: "Catching up with the latest changes",
-  auditing: "Checking every total against Shopify",
-  live: "Your store is live",
-  attention: "The sync needs your attention",
-};
-
-const number = new Intl.NumberFormat("en");
-
-export function duration(seconds) {
-  if (seconds < 60) return `${Math.max(5, Math.ceil(seconds / 5) * 5)} s`;
-  if (seconds < 3600) return `${Math.ceil(seconds / 60)} min`;
-  return `${Math.floor(seconds / 3600)} h ${Math.ceil((seconds % 3600) / 60)} min`;
+export function duration(seconds, language = "en") {
+	const of = (n, unit) => new Intl.NumberFormat(language, { style: "unit", unit }).format(n);
+	if (seconds < 60) return of(Math.max(5, Math.ceil(seconds / 5) * 5), "second");
+	const minutes = Math.ceil(seconds / 60);
+	return minutes < 60 ? of(minutes, "minute") : `${of(Math.floor(minutes / 60), "hour")} ${of(minutes % 60, "minute")}`;
 }
 
-const element = (name, className, parent) => {
-  const made = document.createElement(name);
-  made.className = className;
-  return parent.appendChild(made);
-};
+// "span title": <span class=title part=title>
+function add(parent, ...kinds) {
+	return kinds.map((kind) => {
+		const [name, ...classes] = kind.split(" ");
+		const made = parent.appendChild(document.createElement(name));
+		made.className = made.part = classes.join(" ");
+		if (classes[0] === "bar") {
+			made.role = "progressbar";
+			add(made, "i");
+		}
+		return made;
+	});
+}
+
+function setBar(bar, percent, label) {
+	bar.firstChild.style.width = `${percent}%`;
+	bar.ariaValueNow = Math.floor(percent);
+	bar.ariaLabel = label;
+}
 
 class BackstockProgress extends HTMLElement {
-  static observedAttributes = ["brand", "token", "src"];
+	static observedAttributes = ["brand", "token", "token-src", "src", "lang", "details", "label", "persist"];
 
-  #parts;
-  #stream;
-  #timer;
-  #etag;
-  #said;
-  #run = 0;
-  #planned = false;
+	#parts;
+	#stream;
+	#timer;
+	#failures = 0; // in a row
+	#etag;
+	#epoch;
+	#refused = 0; // HTTP status
+	#renewed = -SLOW_MS;
+	#run = 0;
+	#texts = TEXTS;
+	#own;
+	#language = "en";
 
-  // A hidden tab lets go of its connection: browsers open only six to a host over HTTP/1.1.
-  #onVisibility = () => (document.hidden ? this.#stop() : this.#plan());
+	get status() {
+		return this.progress?.syncStatus;
+	}
 
-  connectedCallback() {
-    if (!this.#parts) this.#build();
-    document.addEventListener("visibilitychange", this.#onVisibility);
-    this.#plan();
-  }
+	set texts(own) {
+		this.#own = own;
+		if (this.#parts) this.#translate();
+	}
 
-  disconnectedCallback() {
-    document.removeEventListener("visibilitychange", this.#onVisibility);
-    this.#stop();
-  }
+	connectedCallback() {
+		this.#parts ??= this.#build();
+		document.addEventListener("visibilitychange", this.#plan);
+		this.#translate();
+		this.#plan();
+	}
 
-  attributeChangedCallback(_name, before, now) {
-    if (this.#parts && this.isConnected && before !== now) this.#plan();
-  }
+	disconnectedCallback() {
+		document.removeEventListener("visibilitychange", this.#plan);
+		this.#stop();
+	}
 
-  // Several attributes may change at once: one new start for all of them.
-  #plan() {
-    if (this.#planned) return;
-    this.#planned = true;
-    queueMicrotask(() => {
-      this.#planned = false;
-      if (this.isConnected) this.#start();
-    });
-  }
+	attributeChangedCallback(name, before, now) {
+		if (!this.isConnected || !this.#parts || before === now) return;
+		if (name === "brand" || name === "src") this.progress = this.#epoch = undefined;
+		this.#translate();
+		this.#plan();
+	}
 
-  #url(what) {
-    const brand = encodeURIComponent(this.getAttribute("brand") ?? "");
-    const base = (this.getAttribute("src") || HOME).replace(/\/*$/, "/");
-    return new URL(`api/sync/${brand}/${what}`, new URL(base, location.href));
-  }
+	async #translate() {
+		const language = this.closest("[lang]")?.lang || "en";
+		try {
+			this.#language = Intl.getCanonicalLocales(language)[0];
+		} catch {} // not a language
+		const known = LANGUAGES.find((each) => language.startsWith(each));
+		const theirs = known && (await import(`${HOME}widget.${known}.js`).catch(() => null));
+		this.#texts = { ...TEXTS, ...theirs?.default, ...this.#own };
+		this.#render();
+	}
 
-  #build() {
-    const root = this.attachShadow({ mode: "open" });
-    const sheet = new CSSStyleSheet(); // not a <style> element: a strict content security policy forbids those
-    sheet.replaceSync(STYLE);
-    root.adoptedStyleSheets = [sheet];
-    const box = element("div", "box", root);
-    box.part = "box";
-    const top = element("div", "top", box);
-    const title = element("span", "title", top);
-    title.part = "title";
-    const percent = element("span", "percent", top);
-    percent.part = "percent";
-    const bar = element("div", "bar", box);
-    bar.part = "bar";
-    bar.setAttribute("role", "progressbar");
-    bar.setAttribute("aria-valuemin", "0");
-    bar.setAttribute("aria-valuemax", "100");
-    const fill = element("div", "fill", bar);
-    const bottom = element("div", "bottom", box);
-    const detail = element("span", "", bottom);
-    const eta = element("span", "", bottom);
-    const error = element("div", "error", box);
-    error.part = "error";
-    const news = element("span", "gone", box);
-    news.setAttribute("aria-live", "polite");
-    this.#parts = { box, title, percent, bar, fill, detail, eta, error, news };
-    title.textContent = TITLES.connecting;
-  }
+	// Once for all attributes that change together. A hidden tab lets go: a browser opens six streams to a host.
+	#plan = () => {
+		this.#stop();
+		if (!document.hidden) this.#after(0, () => this.#start());
+	};
 
-  #start() {
-    this.#stop();
-    this.#etag = undefined;
-    if (!this.getAttribute("brand")) return;
-    this.#openStream();
-  }
+	#start() {
+		this.#etag = "";
+		this.#refused = 0;
+		if (!this.getAttribute("brand")) return;
+		if (this.hasAttribute("token-src") && !this.getAttribute("token")) this.#renew(this.#run);
+		else this.#openStream();
+	}
 
-  #stop() {
-    this.#run += 1; // answers of an earlier run are ignored
-    this.#stream?.close();
-    this.#stream = undefined;
-    clearTimeout(this.#timer);
-  }
+	#stop() {
+		this.#run += 1;
+		this.#close();
+		this.#count(0);
+	}
 
-  #openStream() {
-    this.#stream?.close();
-    const url = this.#url("events");
-    const token = this.getAttribute("token");
-    if (token) url.searchParams.set("token", token);
-    const stream = new EventSource(url);
-    this.#stream = stream;
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#fallBack(), FIRST_FRAME_MS);
-    stream.onmessage = (event) => {
-      clearTimeout(this.#timer);
-      this.#show(JSON.parse(event.data));
-    };
-    stream.addEventListener("end", () => {
-      stream.close();
-      clearTimeout(this.#timer);
-      if (this.hasAttribute("persist")) this.#timer = setTimeout(() => this.#poll(this.#run), POLL_LIVE_MS);
-    });
-    stream.onerror = () => {
-      // CONNECTING: the browser tries again by itself. CLOSED: it was refused, so polling finds out why.
-      if (stream.readyState === EventSource.CLOSED) this.#fallBack();
-    };
-  }
+	#close() {
+		this.#stream?.close();
+		clearTimeout(this.#timer);
+	}
 
-  #fallBack() {
-    this.#stream?.close();
-    this.#stream = undefined;
-    this.#poll(this.#run, Date.now());
-  }
+	#after(ms, next) {
+		clearTimeout(this.#timer);
+		this.#timer = setTimeout(next, ms * (0.9 + Math.random() / 5));
+	}
 
-  async #poll(run, since = 0) {
-    let live = false;
-    let refused = 0;
-    try {
-      const headers = {};
-      const token = this.getAttribute("token");
-      if (token) headers.Authorization = `Bearer ${token}`;
-      if (this.#etag) headers["If-None-Match"] = this.#etag;
-      const answer = await fetch(this.#url("status"), { headers, cache: "no-store" });
-      if (run !== this.#run) return;
-      live = this.status === "live";
-      if (answer.ok) {
-        this.#etag = answer.headers.get("ETag");
-        const doc = await answer.json();
-        if (run !== this.#run) return;
-        this.#show(doc);
-        live = doc.syncStatus === "live";
-      } else if (REFUSED.includes(answer.status)) {
-        refused = answer.status;
-      }
-    } catch {
-      if (run !== this.#run) return; // offline: the next poll may do better
-    }
-    if (refused) return this.#refuse(refused);
-    if (live && !this.hasAttribute("persist")) return;
-    clearTimeout(this.#timer);
-    const again = !live && Date.now() - since > STREAM_AGAIN_MS;
-    const next = again ? () => this.#openStream() : () => this.#poll(run, since);
-    this.#timer = setTimeout(next, live ? POLL_LIVE_MS : POLL_MS);
-  }
+	#url(what) {
+		const base = new URL((this.getAttribute("src") || HOME).replace(/\/*$/, "/"), location.href);
+		return new URL(`api/sync/${encodeURIComponent(this.getAttribute("brand"))}/${what}`, base);
+	}
 
-  #refuse(status) {
-    const { error, box } = this.#parts;
-    box.classList.remove("running");
-    error.textContent =
-      status === 404 ? "No store is connected here yet." : "The link to this store's progress has expired. Reload the page.";
-    this.dispatchEvent(new CustomEvent("backstock-error", { detail: { status }, bubbles: true, composed: true }));
-  }
+	#openStream() {
+		this.#close();
+		const url = this.#url("events");
+		url.searchParams.set("token", this.getAttribute("token") ?? "");
+		const stream = (this.#stream = new EventSource(url));
+		this.#after(FIRST_FRAME_MS, () => this.#poll());
+		stream.onopen = () => this.#count(0);
+		stream.onmessage = ({ data, lastEventId }) => {
+			this.#show(JSON.parse(data), lastEventId);
+			this.#after(SILENCE_MS, () => this.#poll());
+		};
+		stream.addEventListener("end", () => {
+			stream.close();
+			this.#after(SLOW_MS, () => this.#poll());
+		});
+		stream.onerror = () => {
+			this.#count(this.#failures + 1);
+			// closed: refused, a poll tells why; else the browser tries again
+			if (stream.readyState === EventSource.CLOSED) this.#poll();
+		};
+	}
 
-  get status() {
-    return this.progress?.syncStatus;
-  }
+	async #poll(since = Date.now()) {
+		this.#close();
+		const [run, was] = [this.#run, this.status];
+		const headers = { Authorization: `Bearer ${this.getAttribute("token")}`, "If-None-Match": this.#etag };
+		const answer = await fetch(this.#url("status"), { headers, cache: "no-store" }).catch(() => null);
+		const doc = answer?.ok && (await answer.json().catch(() => null));
+		if (run !== this.#run) return;
+		const status = answer?.status;
+		if (doc) {
+			this.#etag = answer.headers.get("ETag") ?? "";
+			this.#show(doc, this.#etag.replace(/^W\/"|[."].*$/g, ""));
+		}
+		if ([401, 403, 404].includes(status)) this.#refuse(status);
+		if (run !== this.#run || status === 401 || status === 403) return;
+		const failed = !doc && status !== 304 && status !== 404;
+		this.#count(failed ? this.#failures + 1 : 0);
+		const resting = status === 404 || this.status === "live";
+		const again = was === "live" || Date.now() - since > 2 * SLOW_MS;
+		if (again && !failed && !resting) return this.#openStream();
+		this.#after(resting ? SLOW_MS : Math.min(POLL_MS * 2 ** this.#failures, SLOW_MS), () => this.#poll(since));
+	}
 
-  #show(doc) {
-    const before = this.status;
-    this.progress = doc;
-    const { box, title, percent, bar, fill, detail, eta, error } = this.#parts;
-    const whole = Math.floor(doc.percent);
-    const live = doc.syncStatus === "live";
-    title.textContent = this.getAttribute("label") ?? TITLES[doc.syncStatus] ?? doc.syncStatus;
-    percent.textContent = `${whole}%`;
-    fill.style.width = `${doc.percent}%`;
-    box.className = `box ${live || doc.syncStatus === "attention" ? "" : "running"} ${doc.syncStatus}`;
-    bar.setAttribute("aria-valuenow", String(whole));
-    bar.setAttribute("aria-label", title.textContent);
-    detail.textContent = this.#detail(doc);
-    eta.textContent = doc.etaSeconds === null ? "" : `about ${duration(doc.etaSeconds)} left`;
-    error.textContent = doc.lastError ? `${doc.lastError.message} ${doc.lastError.action}` : "";
-    this.#announce(`${title.textContent}, ${whole - (whole % 10)} percent`);
-    this.hidden = live && !this.hasAttribute("persist");
-    this.dispatchEvent(new CustomEvent("backstock-progress", { detail: doc, bubbles: true, composed: true }));
-    if (live && before !== "live") {
-      this.dispatchEvent(new CustomEvent("backstock-live", { detail: doc, bubbles: true, composed: true }));
-    }
-  }
+	async #renew(run) {
+		const wait = this.#renewed + SLOW_MS - performance.now();
+		if (wait > 0) return this.#after(wait, () => this.#renew(run));
+		this.#renewed = performance.now();
+		const answer = await fetch(this.getAttribute("token-src"), { cache: "no-store" }).catch(() => null);
+		const body = await answer?.json().catch(() => null);
+		if (run !== this.#run) return;
+		if (body?.token) return this.setAttribute("token", body.token);
+		this.#count(this.#failures + 1);
+		this.#renew(run);
+	}
 
-  #detail(doc) {
-    if (doc.syncStatus === "live") return "Everything is here and matches Shopify.";
-    const busy = doc.resources.filter((part) => part.expected && part.phase !== "waiting");
-    if (doc.syncStatus === "backfilling" && busy.length) {
-      return busy.map((part) => `${number.format(part.promoted)} of ${number.format(part.expected)} ${part.name}`).join(" · ");
-    }
-    return doc.recent.ordersVisible ? `${number.format(doc.recent.ordersVisible)} orders are here already` : "";
-  }
+	// The page, or token-src, has a new token.
+	#refuse(status) {
+		const run = this.#run;
+		this.#refused = status;
+		this.#render();
+		this.#tell(status === 404 ? "error" : "tokenexpired", { status });
+		if (status !== 404 && this.hasAttribute("token-src") && run === this.#run) this.#renew(run);
+	}
 
-  // Screen readers hear each tenth, not each frame.
-  #announce(text) {
-    if (text === this.#said) return;
-    this.#said = text;
-    this.#parts.news.textContent = text;
-  }
+	#count(failures) {
+		this.#failures = failures;
+		this.#render();
+	}
+
+	#tell(what, detail) {
+		this.dispatchEvent(new CustomEvent(`backstock-${what}`, { detail, bubbles: true, composed: true }));
+	}
+
+	#show(doc, id) {
+		const epoch = id.slice(0, id.lastIndexOf("-"));
+		if (epoch === this.#epoch && doc.version < this.progress.version) return; // older, late
+		const before = this.status;
+		this.#epoch = epoch;
+		this.progress = doc;
+		this.#refused = 0;
+		this.#render();
+		this.#tell("progress", doc);
+		if (doc.syncStatus === "live" && before !== "live") this.#tell("live", doc);
+	}
+
+	#build() {
+		const root = this.attachShadow({ mode: "open" });
+		const sheet = new CSSStyleSheet(); // <style> would break strict policies
+		sheet.replaceSync(STYLE);
+		root.adoptedStyleSheets = [sheet];
+		const [box] = add(root, "div box");
+		const [top, main, bottom, error, note, details, news] = add(
+			box, "div top", "div bar main", "div bottom", "p error", "p note", "details details", "span gone");
+		const [[title, percent], [detail, eta]] = [add(top, "span title", "span percent"), add(bottom, "span detail", "span eta")];
+		const [summary, rows, steps] = add(details, "summary", "div rows", "ol milestones");
+		news.ariaLive = "polite";
+		details.open = this.getAttribute("details") !== "closed";
+		return { box, title, percent, main, detail, eta, error, note, details, summary, rows, steps, news };
+	}
+
+	#say(key, values, otherwise = key.replace(/.*\./, "").replaceAll("_", " ")) {
+		const text = this.#texts[key] ?? otherwise[0].toUpperCase() + otherwise.slice(1);
+		return text.replace(/{(\w+)}/g, (all, name) => values?.[name] ?? all);
+	}
+
+	#render() {
+		const [doc, refused] = [this.progress, this.#refused];
+		const { box, main, details, rows, steps, news, ...lines } = this.#parts;
+		const { syncStatus: status, percent, recent, etaSeconds, lastError } = doc ?? { syncStatus: "connecting", percent: 0 };
+		const live = status === "live";
+		const running = doc && !live && status !== "attention" && !refused;
+		const { format } = new Intl.NumberFormat(this.#language);
+		const texts = {
+			title: this.getAttribute("label") ?? this.#say(`title.${status}`),
+			percent: doc ? `${Math.floor(percent)}%` : "",
+			detail: live ? this.#say("proven") : recent?.ordersVisible ? this.#say("here", { n: format(recent.ordersVisible) }) : "",
+			eta: running && etaSeconds ? this.#say("left", { n: duration(etaSeconds, this.#language) }) : "",
+			error: refused
+				? this.#say(refused === 404 ? "unknown" : "expired")
+				: lastError ? this.#say(`error.${lastError.code}`, 0, `${lastError.message} ${lastError.action}`) : "",
+			note: this.#notes(doc).join(" "),
+			summary: this.#say("details"),
+		};
+		for (const [name, text] of Object.entries(texts)) {
+			lines[name].textContent = text;
+			lines[name].hidden = !text;
+		}
+		box.className = `box ${status} ${running ? "running" : ""}`;
+		setBar(main, percent, texts.title);
+		details.hidden = !doc || live || this.getAttribute("details") === "none";
+		if (!details.hidden) {
+			doc.resources.forEach((part, index) => this.#row(rows, index, part, format));
+			doc.milestones.forEach((step, index) => this.#step(steps, index, step));
+		}
+		// Screen readers hear each tenth, not each frame.
+		const said = texts.error || texts.note || (doc ? `${texts.title}, ${Math.floor(percent / 10)}0%` : "");
+		if (news.textContent !== said) news.textContent = said;
+		this.hidden = !this.hasAttribute("persist") && (live || !(doc || refused % 404));
+	}
+
+	#notes(doc) {
+		const until = new Date(doc?.throttledUntil ?? 0);
+		const notes = this.#failures > 1 ? [this.#say("lost")] : [];
+		if (until > Date.now()) notes.push(this.#say("throttled", { n: until.toLocaleTimeString(this.#language) }));
+		if (doc?.limits.historyLimitedTo60Days) notes.push(this.#say("limited"));
+		return notes;
+	}
+
+	#row(rows, index, { name, phase, expected, promoted, percent, ratePerSecond, etaSeconds }, format) {
+		const row = rows.children[index] ?? add(rows, "div row")[0];
+		if (!row.firstChild) add(row, "span name", "div bar", "span count", "span pace");
+		const [label, bar, count, pace] = row.children;
+		label.textContent = this.#say(`resource.${name}`);
+		setBar(bar, percent, label.textContent);
+		count.textContent = expected ? this.#say("count", { n: format(promoted), all: format(expected) }) : format(promoted);
+		const facts = ratePerSecond ? [`${format(Math.round(ratePerSecond))}/s`] : [];
+		if (etaSeconds) facts.push(duration(etaSeconds, this.#language));
+		pace.textContent = facts.join(" · ") || this.#say(`phase.${phase}`);
+	}
+
+	#step(steps, index, { key, label, state }) {
+		const step = steps.children[index] ?? add(steps, "li")[0];
+		step.className = state;
+		step.textContent = this.#say(`milestone.${key}`, 0, label);
+		step.ariaCurrent = state === "active" ? "step" : null;
+		add(step, "span gone")[0].textContent = ` (${this.#say(`state.${state}`)})`;
+	}
 }
 
 if (!customElements.get("backstock-progress")) customElements.define("backstock-progress", BackstockProgress);

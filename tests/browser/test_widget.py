@@ -1,0 +1,198 @@
+"""The widget, the dashboard and the connections in a real Chromium, on real services and a real sync."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import httpx
+import pytest
+from selenium.webdriver.common.keys import Keys
+from stores import make_store
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+LIVE_WITHIN = 60  # seconds; two cores may be busy
+NET = "net::ERR_"  # the browser's own note of a server that is away
+WIDGET = "document.getElementById(arguments[0])"
+INSIDE = f"{WIDGET}.shadowRoot"
+
+
+async def test_a_widget_appears_moves_forward_through_restarts_and_hides_when_live(stage, chromium, until):
+    """Status is killed and Redis restarted in mid-sync: no percent is ever lower than one before."""
+    async with make_store(stage.services, orders=500, objects_per_second=250) as store:
+        await store.connect()
+        await chromium.open(f"{stage.url}?brand={store.brand}")
+        await chromium.sees(f"{WIDGET}.progress?.percent > 5", store.brand, within=LIVE_WITHIN)
+        await stage.status.restart()
+        await chromium.sees(f"{WIDGET}.progress.percent > 15", store.brand, within=LIVE_WITHIN)
+        stage.restart_redis()
+        await until(store.is_live, LIVE_WITHIN)
+        await chromium.sees(f"{WIDGET}.hidden && {WIDGET}.status === 'live'", store.brand)
+        seen = (await chromium.run("return window.seen"))[store.brand]
+        assert seen["percents"] == sorted(seen["percents"])
+        assert len(seen["percents"]) > 4
+        assert seen["hidden"] == [True, False, True]
+        assert chromium.errors(NET) == []
+
+
+async def test_two_brands_side_by_side_never_see_each_other(stage, chromium, until):
+    """Each widget hears of its own store only, and a token opens nothing else."""
+    async with (
+        make_store(stage.services, orders=40, customers=11, products=7) as one,
+        make_store(stage.services, orders=90, customers=13, products=9) as two,
+    ):
+        await asyncio.gather(one.connect(), two.connect())
+        await chromium.open(f"{stage.url}?brand={one.brand}&brand={two.brand}&more=persist")
+        for store, orders in ((one, "40"), (two, "90")):
+            await until(store.is_live, LIVE_WITHIN)
+            await chromium.sees(f"{WIDGET}.status === 'live'", store.brand)
+            progress = await chromium.run(f"return {WIDGET}.progress", store.brand)
+            assert str(progress["resources"][0]["promoted"]) == orders
+        seen = await chromium.run("return window.seen")
+        assert seen[one.brand]["brands"] == [f"{one.brand} {one.shop}"]
+        assert seen[two.brand]["brands"] == [f"{two.brand} {two.shop}"]
+        assert chromium.errors() == []
+        headers = {"Authorization": f"Bearer {stage.token(one.brand)}"}
+        async with httpx.AsyncClient(base_url=stage.services.status_url, headers=headers) as http:
+            answers = [
+                await http.get(f"/api/sync/{two.brand}/{what}") for what in ("status", "data", "events")
+            ]
+            answers.append(await http.get("/api/operations"))
+        assert [answer.status_code for answer in answers] == [403, 403, 403, 401]
+        assert not any(two.shop in answer.text for answer in answers)
+
+
+@pytest.fixture
+async def slow(stage):
+    """A store whose history takes longer than any test."""
+    async with make_store(stage.services, orders=300, objects_per_second=5) as store:
+        await store.connect()
+        yield store
+
+
+async def _connections(stage):
+    async with httpx.AsyncClient() as http:
+        answer = await http.get(f"{stage.services.status_url}/metrics")
+    return next(
+        line for line in answer.text.splitlines() if line.startswith("backstock_sse_clients ")
+    ).split()[1]
+
+
+async def test_without_streams_it_polls_and_a_hidden_tab_lets_go(stage, chromium, slow, until):
+    """A proxy that passes no stream is got around; a tab in the background holds no connection."""
+    await chromium.open(f"{stage.url}?brand={slow.brand}&more=src%3D%22/%22")
+    await chromium.sees(f"{WIDGET}.progress?.percent > 0 && !{WIDGET}.hidden", slow.brand)
+    assert chromium.errors() == []
+
+    await chromium.open(f"{stage.url}?brand={slow.brand}")
+    await until(lambda: _is(stage, "1.0"))
+    driver, first = chromium.driver, chromium.driver.current_window_handle
+    await asyncio.to_thread(driver.switch_to.new_window, "tab")
+    await until(lambda: _is(stage, "0.0"))
+    await asyncio.to_thread(driver.close)
+    await asyncio.to_thread(driver.switch_to.window, first)
+    await until(lambda: _is(stage, "1.0"))
+    await chromium.sees(f"!{WIDGET}.hidden", slow.brand)
+
+
+async def _is(stage, count):
+    return await _connections(stage) == count
+
+
+async def test_an_expired_token_is_renewed_by_the_page(stage, chromium, slow):
+    """The page hears of it; with token-src the widget goes on by itself, without it says what to do."""
+    over, _ = stage.tokens.issue(slow.brand, timedelta(seconds=-5))
+    await chromium.open(f"{stage.url}?brand={slow.brand}&more=token%3D%22{over}%22")
+    await chromium.sees(f"{WIDGET}.progress?.percent > 0 && !{WIDGET}.hidden", slow.brand)
+    assert (await chromium.run("return window.seen"))[slow.brand]["expired"] == 1
+    assert chromium.errors("401") == []
+
+    await chromium.open(f"{stage.services.status_url}/?brand={slow.brand}&token={over}")
+    await chromium.sees("document.querySelector('#progress').shadowRoot.textContent.includes('has expired')")
+    assert f"backstock status {slow.brand}" in await chromium.run(
+        "return document.querySelector('#progress').shadowRoot.querySelector('.error').textContent"
+    )
+
+
+async def test_texts_are_the_pages_language_and_unknown_phases_are_words(stage, chromium, slow):
+    """German where the page is German; texts of the page's own go first; nothing reads undefined."""
+    await chromium.open(f"{stage.url}?brand={slow.brand}&lang=de-AT")
+    await chromium.sees(f"{INSIDE}.textContent.includes('Bestellungen')", slow.brand)
+    await chromium.run(
+        "const widget = document.getElementById(arguments[0]);"
+        "widget.texts = { 'resource.orders': 'Aufträge', 'title.backfilling': 'Gleich fertig' };"
+        "const doc = structuredClone(widget.progress);"
+        "doc.resources[2].phase = 'waiting_for_slot'; doc.syncStatus = 'resting'; window.doc = doc",
+        slow.brand,
+    )
+    await chromium.sees(f"{INSIDE}.textContent.includes('Aufträge')", slow.brand)
+    shown = await chromium.run(f"return {INSIDE}.textContent", slow.brand)
+    assert "Einzelheiten" in shown
+    assert "undefined" not in shown
+    assert "{n}" not in shown
+
+
+async def test_keyboard_and_reduced_motion(stage, chromium, slow):
+    """Details fold and unfold by keys; who wants no motion gets none."""
+    await chromium.media(reduced_motion="reduce")
+    await chromium.open(f"{stage.url}?brand={slow.brand}")
+    await chromium.sees(f"{INSIDE}?.querySelector('.rows').offsetHeight > 0", slow.brand)
+    still = await chromium.run(
+        f"const fill = {INSIDE}.querySelector('.main i');"
+        "return [getComputedStyle(fill, '::after').animationName, getComputedStyle(fill).transitionProperty]",
+        slow.brand,
+    )
+    assert still[0] == "none"
+    await chromium.press(Keys.TAB, Keys.ENTER)
+    await chromium.sees(f"!{INSIDE}.querySelector('details').open", slow.brand)
+    await chromium.press(Keys.SPACE)
+    await chromium.sees(f"{INSIDE}.querySelector('details').open", slow.brand)
+    await chromium.media()
+
+
+async def test_an_operator_finds_the_store_that_needs_help(stage, chromium, slow):
+    """The key is asked for and stays out of every address; a name leads to the dashboard; all by keys."""
+    url = f"{stage.services.status_url}/connections"
+    await chromium.open(url)
+    await chromium.sees("document.activeElement.name === 'key'")
+    await chromium.press("wrong", Keys.ENTER)
+    await chromium.sees("document.querySelector('#refusal').textContent.includes('not the one')")
+    await chromium.press(stage.services.api_key, Keys.ENTER)
+    await chromium.sees("document.querySelectorAll('#rows a').length > 0")
+    assert await chromium.violations() == []
+    await chromium.run(f"document.querySelector('[data-brand=\"{slow.brand}\"]').focus()")
+    await chromium.press(Keys.ENTER)
+    await chromium.sees("document.querySelector('#shop')?.textContent === arguments[0]", slow.shop)
+    assert stage.services.api_key not in chromium.driver.current_url
+    assert chromium.errors("401") == []
+    await chromium.run("sessionStorage.clear()")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing_wrong(stage, chromium, slow, until, scheme):
+    """Widget and dashboard, while they load, with an error, with notes and live, in both colour schemes."""
+    granted = ["read_orders", "read_customers", "read_products", "read_inventory"]
+    await chromium.media(color_scheme=scheme, reduced_motion="reduce")
+    async with make_store(stage.services, orders=30, scopes=granted) as store:
+        await store.connect()
+        await until(store.is_live, LIVE_WITHIN)
+        for brand in (slow.brand, store.brand):
+            await chromium.open(stage.dashboard(brand))
+            await chromium.sees(
+                "document.querySelector('#newest tr') && document.querySelector('#chart canvas')"
+            )
+            assert await chromium.violations() == []
+            assert chromium.errors() == []
+        await chromium.sees("!document.querySelector('#proven').hidden")
+        assert "60 days" in await chromium.run("return document.querySelector('#limits').textContent")
+        await store.post("uninstall")
+        await chromium.open(stage.dashboard(store.brand))
+        await chromium.sees("!document.querySelector('#error').hidden")
+        assert await chromium.violations() == []
+        await chromium.open(f"{stage.url}?brand={slow.brand}&brand={store.brand}")
+        await chromium.sees(f"!{WIDGET}.hidden", slow.brand)
+        await chromium.sees(f"{INSIDE}?.querySelector('.error').textContent", store.brand)
+        assert await chromium.violations() == []
+        assert chromium.errors() == []
+    await chromium.media()
