@@ -6,6 +6,8 @@ Their JSON becomes structs here; a failure becomes a CommandError that says what
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -17,16 +19,22 @@ import msgspec
 from backstock.errors import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 ANSWERS_WITHIN = 30.0  # seconds; connecting asks Shopify for the scopes first
 SILENCE = 40.0  # seconds without even a heartbeat (one each 15 s) before a stream counts as dead
 POLL = 1.0  # seconds between two reads where streaming does not work
 STREAM_TRIES = 3  # dropped streams in a row before polling takes over
+LONGEST_PAUSE = 10.0  # seconds between two tries while nothing answers
+GIVES_UP_AFTER = 300.0  # seconds without an answer, after there have been some: a deployment takes less
 LIVE = "live"
 ATTENTION = "attention"  # goes no further by itself
 ENDED = (LIVE, ATTENTION)  # nothing more happens by itself
 CONNECTIONS_READ = 500  # the most that one answer holds
+
+
+class AwayError(CommandError):
+    """A service does not answer, or not now: trying again may help."""
 
 
 class Resource(msgspec.Struct, rename="camel"):
@@ -46,6 +54,11 @@ class Recent(msgspec.Struct, rename="camel"):
     first_data_at: str | None = None
 
 
+class Limits(msgspec.Struct, rename="camel"):
+    history_limited_to_60_days: bool = False
+    missing_scopes: list[str] = []
+
+
 class LastError(msgspec.Struct, rename="camel"):
     code: str = ""
     message: str = ""
@@ -62,6 +75,7 @@ class Progress(msgspec.Struct, rename="camel"):
     shop: str = ""
     eta_seconds: float | None = None
     recent: Recent | None = None
+    limits: Limits | None = None
     throttled_until: str | None = None
     last_error: LastError | None = None
 
@@ -124,25 +138,30 @@ class Api:
         token = msgspec.json.decode(answer.content, type=dict[str, Any])["token"]
         return f"{self.public_status_url}/?{urlencode({'brand': brand, 'token': token})}"
 
-    async def follow(self, brand: str) -> AsyncIterator[Progress]:
+    async def follow(self, brand: str, on_lost: Callable[[], None] = lambda: None) -> AsyncIterator[Progress]:
         """The document on each change until the brand is live, or waits for somebody's help.
 
-        By stream, or by polling where that fails.
+        By stream, or by polling where that fails. An outage is waited out, and `on_lost` told of it once;
+        AwayError if it lasts, or if nothing has ever answered.
         """
-        failures = 0
-        while failures < STREAM_TRIES:
+        failures, heard_at = 0, None
+        while True:
+            by_stream = failures < STREAM_TRIES
             try:
-                async for document in self._stream(brand):
-                    failures = 0
+                async for document in self._stream(brand) if by_stream else self._poll(brand):
+                    failures, heard_at = 0 if by_stream else failures, time.monotonic()
                     yield document
                     if document.sync_status in ENDED:
                         return
             except (httpx.TransportError, httpx.HTTPStatusError):
-                pass
+                pass  # polling finds out more
+            except AwayError:
+                if heard_at is None or time.monotonic() - heard_at > GIVES_UP_AFTER:
+                    raise
             failures += 1
-            await asyncio.sleep(POLL * failures)
-        async for document in self._poll(brand):
-            yield document
+            if failures == STREAM_TRIES:
+                on_lost()
+            await asyncio.sleep(min(POLL * failures, LONGEST_PAUSE) * random.uniform(0.8, 1.2))  # noqa: S311
 
     async def _stream(self, brand: str) -> AsyncIterator[Progress]:
         url = f"{self.status_url}/api/sync/{quote(brand)}/events"
@@ -179,7 +198,7 @@ class Api:
         try:
             answer = await self.http.request(method, url, json=json)
         except httpx.TransportError as error:
-            raise CommandError(
+            raise AwayError(
                 f"{service} does not answer at {httpx.URL(url).copy_with(path='', query=None)} "
                 f"({type(error).__name__}): start it with `backstock up`, or correct {service.upper()}_URL"
             ) from None
@@ -207,7 +226,8 @@ def _raise_for(answer: httpx.Response, brand: str) -> None:
         raise CommandError("the API key is refused: set BACKSTOCK_API_KEY to the one the services run with")
     if answer.status_code == httpx.codes.NOT_FOUND and brand:
         raise _unknown(brand)
-    raise CommandError(f"{answer.request.url.path}: {answer.status_code} {_detail(answer)}")
+    problem = AwayError if answer.is_server_error else CommandError
+    raise problem(f"{answer.request.url.path}: {answer.status_code} {_detail(answer)}")
 
 
 def _unknown(brand: str) -> CommandError:

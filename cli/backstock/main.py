@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from backstock import demo as demonstration
 from backstock import progress
-from backstock.api import LIVE, Api
+from backstock.api import LIVE, Api, Progress
 from backstock.checks import check_postgres, findings
 from backstock.doctor import checks
 from backstock.errors import CommandError
@@ -176,13 +176,23 @@ def status(
     if as_json:
         print(_call(lambda api: api.progress_json(brand)).decode())
         return
-    console.print(bars(_call(lambda api: api.progress(brand))))
+
+    async def work(api: Api) -> tuple[Progress, str]:
+        return await api.progress(brand), await api.dashboard(brand)
+
+    document, dashboard = _call(work)
+    console.print(bars(document))
+    console.print(f"Dashboard: {dashboard}", soft_wrap=True, markup=False, highlight=False)
 
 
 @command
 def watch(brand: BrandArgument) -> None:
     """Follow a brand's sync until it is live; exit code 1 if it waits for somebody's help."""
-    last = _call(lambda api: show_progress(console, api.follow(brand)))
+
+    def lost() -> None:
+        console.print("status does not answer at the moment; trying again ...", highlight=False)
+
+    last = _call(lambda api: show_progress(console, api.follow(brand, lost)))
     if last is not None and last.sync_status != LIVE:
         raise typer.Exit(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -39,22 +40,42 @@ async def watch(console: Console, documents: AsyncIterator[Progress]) -> Progres
 
 
 def bars(document: Progress) -> RenderableType:
+    """The whole sync, a bar for each resource with its counts, rate and time to go, and what is wrong."""
     table = Table.grid(padding=(0, 2))
+    for justify in ("left", "left", "right", "right", "right", "right"):
+        table.add_column(justify=justify, no_wrap=True)
+    table.add_row(
+        "all", _bar(document.percent), f"{math.floor(document.percent)} %", "", "", "", style="bold"
+    )
     for resource in document.resources:
-        bar = ProgressBar(total=100, completed=resource.percent, width=BAR_WIDTH)
-        table.add_row(resource.name, bar, f"{resource.percent:.0f} %", _counts(resource), _pace(resource))
-    return Group(Text(line(document), style="bold"), table)
+        table.add_row(resource.name, _bar(resource.percent), *_facts(resource))
+    notes = [Text(note, style="yellow") for note in _notes(document)]
+    wrong = [Text(error, style="red")] if (error := _error(document)) else []
+    return Group(Text(_headline(document), style="bold"), table, *notes, *wrong)
 
 
 def line(document: Progress) -> str:
-    parts = [f"{document.brand_id}: {document.sync_status}", f"{document.percent:.0f} %"]
-    if document.eta_seconds:
-        parts.append(f"about {_duration(document.eta_seconds)} left")
+    return ", ".join(part for part in (_headline(document), *_notes(document), _error(document)) if part)
+
+
+def _headline(document: Progress) -> str:
+    left = [f"about {_duration(document.eta_seconds)} left"] if document.eta_seconds else []
+    whole = f"{math.floor(document.percent)} %"  # never 100 before it is
+    return ", ".join([f"{document.brand_id}: {document.sync_status}", whole, *left])
+
+
+def _notes(document: Progress) -> list[str]:
+    notes = []
     if document.throttled_until:
-        parts.append(f"Shopify asks to wait until {document.throttled_until}")
-    if document.last_error and document.last_error.message:
-        parts.append(f"{document.last_error.message} {document.last_error.action}".strip())
-    return ", ".join(parts)
+        notes.append(f"Shopify asks to wait until {document.throttled_until}")
+    if document.limits and document.limits.history_limited_to_60_days:
+        notes.append("Shopify shows only the last 60 days of orders: grant read_all_orders for all of them")
+    return notes
+
+
+def _error(document: Progress) -> str:
+    error = document.last_error
+    return f"{error.message} {error.action}".strip() if error else ""
 
 
 def _step(document: Progress) -> tuple[object, ...]:
@@ -63,15 +84,18 @@ def _step(document: Progress) -> tuple[object, ...]:
     return document.sync_status, int(document.percent // LINE_EVERY_PERCENT), phases, error
 
 
-def _counts(resource: Resource) -> str:
+def _bar(percent: float) -> ProgressBar:
+    return ProgressBar(total=100, completed=percent, width=BAR_WIDTH)
+
+
+def _facts(resource: Resource) -> tuple[str, str, str, str]:
+    """Percent, counts, rate, time to go or else what happens to it."""
     expected = "?" if resource.expected is None else f"{resource.expected:,}"
-    return f"{resource.promoted:,} of {expected}"
-
-
-def _pace(resource: Resource) -> str:
-    pace = f"{resource.rate_per_second:,.0f}/s" if resource.rate_per_second else ""
-    left = _duration(resource.eta_seconds) if resource.eta_seconds else ""
-    return " ".join(part for part in (resource.phase, pace, left) if part)
+    rate = f"{resource.rate_per_second:,.0f}/s" if resource.rate_per_second else ""
+    left = f"{_duration(resource.eta_seconds)} left" if resource.eta_seconds else ""
+    counts = f"{resource.promoted:,} of {expected}"
+    phase = resource.phase.replace("_", " ")
+    return f"{math.floor(resource.percent)} %", counts, rate, left or phase
 
 
 def _duration(seconds: float) -> str:

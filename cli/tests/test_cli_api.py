@@ -5,13 +5,14 @@ import io
 import json
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from backstock.api import Api, Progress
 from backstock.errors import CommandError
 from backstock.server import free_port
-from backstock.watch import watch
+from backstock.watch import bars, watch
 
 KEY = "test-api-key-0123456789"
 
@@ -94,6 +95,26 @@ async def test_polling_takes_over_where_streams_are_cut_off(monkeypatch):
         assert await collected(api) == [("backfilling", 50), ("live", 100)]
 
 
+async def test_an_outage_is_waited_out_and_told_of_once(monkeypatch):
+    """A service that restarts ends no watching; one that has never answered does at once."""
+    monkeypatch.setattr("backstock.api.POLL", 0.01)
+    answers = iter([(200, 10)] + [(503, 0)] * 5 + [(200, 60), (503, 0), (200, 100)])
+    told = []
+
+    def answer(line):
+        status, percent = next(answers)
+        doc = document(percent, "live" if percent == 100 else "backfilling")
+        by_stream = line.endswith("/events")
+        return status, "text/event-stream", frame(doc) if by_stream else json.dumps(doc)
+
+    async with serving(answer) as (api, _):
+        seen = [each.percent async for each in api.follow("b", lambda: told.append(1))]
+    assert (seen, told) == ([10, 60, 100], [1])
+    async with serving(lambda _: (503, "text/plain", "away")) as (api, _):
+        with pytest.raises(CommandError, match="503"):
+            assert [each async for each in api.follow("b")] == []
+
+
 @pytest.mark.parametrize(
     ("status", "says"),
     [
@@ -166,6 +187,27 @@ async def test_a_log_gets_a_line_per_step():
     )
     assert text.splitlines() == ["b: backfilling, 10 %", "b: backfilling, 15 %", "b: live, 100 %"]
     assert last.sync_status == "live"
+
+
+async def test_bars_show_what_is_left_and_what_is_wrong():
+    """Counts, rate, time to go, phases as words, the error and what helps."""
+    doc = document(
+        10, "attention", lastError={"code": "x", "message": "No token.", "action": "Connect again."}
+    )
+    doc["resources"][0] |= {"ratePerSecond": 1234.4, "etaSeconds": 61}
+    doc["resources"].append({"name": "products", "phase": "waiting_for_slot"})
+    doc["limits"] = {"historyLimitedTo60Days": True, "missingScopes": ["read_all_orders"]}
+    screen = io.StringIO()
+    Console(file=screen, width=110).print(bars(msgspec.convert(doc, Progress)))
+    for text in (
+        "20 of 200",
+        "1,234/s",
+        "0:01:01 left",
+        "waiting for slot",
+        "60 days",
+        "No token. Connect again.",
+    ):
+        assert text in screen.getvalue()
 
 
 async def test_a_terminal_shows_the_newest_state():

@@ -45,7 +45,8 @@ def PAGE(status_url: str, query: dict[str, list[str]]) -> str:  # noqa: N802 - a
     )
     language = query.get("lang", ["en"])[0]
     return (
-        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><title>Acme</title>'
+        f'<!doctype html><html lang="{language}" style="background: Canvas; color: CanvasText">'
+        '<head><meta charset="utf-8"><title>Acme</title>'
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
         f'<script type="module" src="{status_url}/widget.js"></script></head>'
         f"<body><main><h1>Acme</h1>{widgets}</main><script>{RECORDER}</script></body></html>"
