@@ -51,7 +51,10 @@ SIZES = {
 
 def needs_schema(test):
     """Marks a test that reads the captured schema."""
-    there = pytest.mark.skipif(not SCHEMA.exists(), reason="Shopify's schema is not beside the checkout")
+    there = pytest.mark.skipif(
+        not SCHEMA.exists(),
+        reason="needs Shopify's schema in ../shared/shopify/schema; it is not part of the repository",
+    )
     return pytest.mark.samples(there(test))
 
 

@@ -154,5 +154,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 @pytest.fixture
 def material() -> Path:
     if not MATERIAL.is_dir():
-        pytest.skip("the captured Shopify material is not beside the checkout")
+        pytest.skip(
+            "needs Shopify's captured material in ../shared/shopify; it is not part of the repository"
+        )
     return MATERIAL

@@ -160,6 +160,9 @@ async def test_an_operator_finds_the_store_that_needs_help(stage, chromium, slow
     await chromium.sees("document.querySelector('#refusal').textContent.includes('not the one')")
     await chromium.press(stage.services.api_key, Keys.ENTER)
     await chromium.sees("document.querySelectorAll('#rows a').length > 0")
+    shown = await chromium.run("return document.querySelector('#page').textContent")
+    assert "NaN" not in shown
+    assert "undefined" not in shown
     assert await chromium.violations() == []
     await chromium.run(f"document.querySelector('[data-brand=\"{slow.brand}\"]').focus()")
     await chromium.press(Keys.ENTER)

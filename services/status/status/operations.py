@@ -88,7 +88,7 @@ def _operation(row: asyncpg.Record, snapshot: Snapshot, now: datetime) -> Operat
         else 0.0,
         last_promoted_at=row["last_promoted_at"],
         last_webhook_at=row["last_webhook_at"],
-        rows_per_second=round(row["rows"] / WINDOW, 1),
+        rows_per_second=round(float(row["rows"]) / WINDOW, 1),
         webhooks_per_minute=row["webhooks"],
         dead_letters=row["dead_letters"],
         error=document.last_error,

@@ -85,7 +85,7 @@ function row(each) {
   const left = running && each.etaSeconds ? ` · ${duration(each.etaSeconds)}` : "";
   line.append(brand, state, make("td", "n", `${Math.floor(each.percent)}%${left}`),
     make("td", each.lagSeconds > LATE_SECONDS ? "n late" : "n", each.lagSeconds ? seconds(each.lagSeconds) : "0 s"),
-    make("td", "n", number.format(each.rowsPerSecond)), make("td", "n", number.format(each.webhooksPerMinute)),
+    make("td", "n", number.format(Math.round(each.rowsPerSecond))), make("td", "n", number.format(each.webhooksPerMinute)),
     make("td", "n", since(latest(each))), trouble(each));
   return line;
 }

@@ -38,7 +38,7 @@ function showDocument(doc) {
   showMilestones(doc.milestones);
   showError(doc.lastError);
   showLimits(doc);
-  showResources(doc.resources);
+  showResources(doc.resources, doc.syncStatus === "attention");
   showProof(doc.audit);
 }
 
@@ -72,11 +72,12 @@ function showLimits({ limits: { historyLimitedTo60Days, missingScopes }, throttl
   at("limits").textContent = notes.join(" ");
 }
 
-function showResources(resources) {
+function showResources(resources, halted) {
   const box = at("resources");
   for (const part of resources) {
     const card = box.querySelector(`[data-name="${part.name}"]`) ?? box.appendChild(resourceCard(part.name));
-    pill(card.querySelector(".pill"), PHASES[part.phase] ?? [words(part.phase), ""]);
+    const [label, kind] = PHASES[part.phase] ?? [words(part.phase), ""];
+    pill(card.querySelector(".pill"), [label, halted && kind === "busy" ? "" : kind]);
     const preparing = part.phase === "preparing";
     const figure = card.querySelector(".figure");
     const of = part.expected === null ? "" : part.phase === "done" ? "" : ` of ${number.format(part.expected)}`;
