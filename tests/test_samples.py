@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.samples,
     pytest.mark.skipif(
         not WEBHOOKS,
-        reason="needs Shopify's captured samples in ../shared/shopify/samples; they are not part of the repository",
+        reason="needs Shopify's captured samples, ../shared/shopify/samples; not part of the repository",
     ),
 ]
 

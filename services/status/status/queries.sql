@@ -123,7 +123,8 @@ group by l.product_id
 order by value desc, l.product_id
 limit $3;
 
--- operations: a page of connections, what waits to be promoted and what came in the last seconds
+-- operations: a page of connections, what waits to be promoted and what came in the last seconds; $4 batches
+-- hold more than those seconds, and are found by their key
 with page as (
     select id, brand_id, shop, removed_at from control.connections
     where brand_id > $1 order by brand_id limit $2
@@ -132,9 +133,18 @@ waiting as (
     select connection_id, min(staged_at) as since from control.batches
     where promoted_at is null group by connection_id
 ),
+newest as (
+    select connection_id, promoted_at, rows from control.batches order by id desc limit $4
+),
+promoted as (
+    select b.connection_id, sum(n.value::bigint) as rows
+    from newest b cross join lateral jsonb_each_text(b.rows) n
+    where b.promoted_at > now() - make_interval(secs => $3)
+    group by b.connection_id
+),
 heard as (
-    select connection_id, count(*) filter (where received_at > now() - interval '1 minute') as webhooks,
-        max(received_at) as last_at
+    select connection_id, max(received_at) as last_at,
+        count(*) filter (where received_at > now() - interval '1 minute') as webhooks
     from control.webhook_deliveries where received_at > now() - interval '1 hour' group by connection_id
 ),
 dead as (
@@ -143,21 +153,16 @@ dead as (
 )
 select
     p.brand_id, p.shop, p.removed_at,
+    s.updated_at as last_event_at,
     w.since as waiting_since,
     h.last_at as last_webhook_at,
     coalesce(h.webhooks, 0) as webhooks,
     coalesce(d.letters, 0) as dead_letters,
-    (
-        select max(b.promoted_at) from control.batches b
-        where b.connection_id = p.id and b.promoted_at is not null
-    ) as last_promoted_at,
-    (
-        select coalesce(sum(n.value::bigint), 0) from control.batches b
-        cross join lateral jsonb_each_text(b.rows) n
-        where b.connection_id = p.id and b.promoted_at > now() - make_interval(secs => $3)
-    ) as rows
+    coalesce(r.rows, 0) as rows
 from page p
+left join control.progress s on s.connection_id = p.id
 left join waiting w on w.connection_id = p.id
+left join promoted r on r.connection_id = p.id
 left join heard h on h.connection_id = p.id
 left join dead d on d.connection_id = p.id
 order by p.brand_id;

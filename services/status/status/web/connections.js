@@ -91,7 +91,7 @@ function row(each) {
 }
 
 const seconds = (count) => (count < 60 ? `${Math.ceil(count)} s` : duration(count));
-const latest = ({ lastPromotedAt, lastWebhookAt }) => [lastPromotedAt, lastWebhookAt].filter(Boolean).sort().at(-1);
+const latest = ({ lastEventAt, lastWebhookAt }) => [lastEventAt, lastWebhookAt].filter(Boolean).sort().at(-1);
 
 function since(moment) {
   if (!moment) return "–";
