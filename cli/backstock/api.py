@@ -59,6 +59,12 @@ class Limits(msgspec.Struct, rename="camel"):
     missing_scopes: list[str] = []
 
 
+class Notice(msgspec.Struct, rename="camel"):
+    code: str = ""
+    message: str = ""
+    action: str = ""
+
+
 class LastError(msgspec.Struct, rename="camel"):
     code: str = ""
     message: str = ""
@@ -76,6 +82,7 @@ class Progress(msgspec.Struct, rename="camel"):
     eta_seconds: float | None = None
     recent: Recent | None = None
     limits: Limits | None = None
+    notices: list[Notice] = []
     throttled_until: str | None = None
     last_error: LastError | None = None
 

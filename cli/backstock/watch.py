@@ -68,6 +68,9 @@ def _notes(document: Progress) -> list[str]:
     notes = []
     if document.throttled_until:
         notes.append(f"Shopify asks to wait until {document.throttled_until}")
+    notes += [
+        notice.message.rstrip(".") for notice in document.notices if not notice.code.startswith("paused")
+    ]
     if document.limits and document.limits.history_limited_to_60_days:
         notes.append("Shopify shows only the last 60 days of orders: grant read_all_orders for all of them")
     return notes

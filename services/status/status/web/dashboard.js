@@ -8,6 +8,7 @@ import { duration } from "./widget.js";
 
 const DATA_MS = 1000; // the server answers from memory when that is too often
 const DATA_LIVE_MS = 10000;
+const WORTH_TELLING_MS = 3000; // shorter pauses are the usual pace
 const NAMES = { orders: "Orders", customers: "Customers", products: "Products" };
 const PHASES = {
   waiting: ["Waiting", ""],
@@ -62,12 +63,13 @@ function showError(error) {
   at("error-action").textContent = error?.action ?? "";
 }
 
-function showLimits({ limits: { historyLimitedTo60Days, missingScopes }, throttledUntil }) {
+function showLimits({ limits: { historyLimitedTo60Days, missingScopes }, notices, throttledUntil }) {
   const others = missingScopes.filter((scope) => scope !== "read_all_orders");
   const notes = [];
   if (historyLimitedTo60Days) notes.push("Shopify shows this app only the last 60 days of orders: grant read_all_orders for all of them.");
   if (others.length) notes.push(`Not granted: ${others.join(", ")}.`);
-  if (new Date(throttledUntil ?? 0) > Date.now()) notes.push(`Shopify asks us to wait until ${clock.format(new Date(throttledUntil))}.`);
+  if (new Date(throttledUntil ?? 0) > Date.now() + WORTH_TELLING_MS) notes.push(`Shopify asks us to wait until ${clock.format(new Date(throttledUntil))}.`);
+  for (const { code, message, action } of notices ?? []) if (!code.startsWith("paused")) notes.push(`${message} ${action}`);
   at("limits").hidden = !notes.length;
   at("limits").textContent = notes.join(" ");
 }

@@ -30,6 +30,8 @@ export default {
   "phase.downloading": "Wird geladen",
   "phase.promoting": "Wird abgeschlossen",
   "phase.done": "Vollständig",
+  "notice.waiting_for_slot": "Der Shop führt schon so viele Massenabfragen aus, wie er darf. Es geht weiter, wenn eine endet.",
+  "notice.runs_again": "Shopify bereitet einen Teil noch einmal vor. Was geladen ist, bleibt.",
   details: "Einzelheiten",
   count: "{n} von {all}",
   left: "noch etwa {n}",

@@ -53,7 +53,6 @@ p{margin:8px 0 0;color:var(--backstock-warning,light-dark(#7d5200,#f0c674))}
 .error{color:var(--d)}
 details{margin-top:10px}
 summary{cursor:pointer;width:fit-content}
-summary:focus-visible{outline:2px solid var(--a);outline-offset:3px}
 .rows{display:grid;grid-template-columns:auto minmax(60px,1fr) auto 11em;gap:6px 16px;align-items:center;margin-top:10px}
 .row{display:contents}
 .count,.pace{text-align:right;white-space:nowrap}
@@ -61,7 +60,6 @@ ol{list-style:none;display:flex;flex-wrap:wrap;gap:3px 16px;margin:12px 0 0;padd
 li::before{content:"";display:inline-block;box-sizing:border-box;width:9px;height:9px;margin-right:6px;border:1.5px solid;border-radius:50%}
 .done::before{background:var(--a);border-color:var(--a)}
 .active{color:inherit;font-weight:600}
-.active::before{border-color:var(--a)}
 .failed{color:var(--d)}
 .failed::before{background:var(--d);border-radius:2px}
 .gone{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
@@ -152,7 +150,7 @@ class BackstockProgress extends HTMLElement {
 		this.#render();
 	}
 
-	// Once for all attributes that change together. A hidden tab lets go: a browser opens six streams to a host.
+	// Once for attributes that change together. A hidden tab lets go: a browser opens six streams to a host.
 	#plan = () => {
 		this.#stop();
 		if (!document.hidden) this.#after(0, () => this.#start());
@@ -204,7 +202,7 @@ class BackstockProgress extends HTMLElement {
 		});
 		stream.onerror = () => {
 			this.#count(this.#failures + 1);
-			// closed: refused, a poll tells why; else the browser tries again
+			// closed: refused, a poll tells why
 			if (stream.readyState === EventSource.CLOSED) this.#poll();
 		};
 	}
@@ -322,7 +320,7 @@ class BackstockProgress extends HTMLElement {
 			doc.resources.forEach((part, index) => this.#row(rows, index, part, format));
 			doc.milestones.forEach((step, index) => this.#step(steps, index, step));
 		}
-		// Screen readers hear each tenth, not each frame.
+		// screen readers hear each tenth
 		const said = texts.error || texts.note || (doc ? `${texts.title}, ${Math.floor(percent / 10)}0%` : "");
 		if (news.textContent !== said) news.textContent = said;
 		this.hidden = !this.hasAttribute("persist") && (live || !(doc || refused % 404));
@@ -331,7 +329,10 @@ class BackstockProgress extends HTMLElement {
 	#notes(doc) {
 		const until = new Date(doc?.throttledUntil ?? 0);
 		const notes = this.#failures > 1 ? [this.#say("lost")] : [];
-		if (until > Date.now()) notes.push(this.#say("throttled", { n: until.toLocaleTimeString(this.#language) }));
+		if (until > Date.now() + 3000) notes.push(this.#say("throttled", { n: until.toLocaleTimeString(this.#language) }));
+		for (const { code, message } of doc?.notices ?? []) {
+			if (!code.startsWith("paused")) notes.push(this.#say(`notice.${code}`, 0, message));
+		}
 		if (doc?.limits.historyLimitedTo60Days) notes.push(this.#say("limited"));
 		return notes;
 	}
