@@ -31,7 +31,7 @@ async def test_a_widget_appears_moves_forward_through_restarts_and_hides_when_li
         await chromium.sees(f"{WIDGET}.hidden && {WIDGET}.status === 'live'", store.brand)
         seen = (await chromium.run("return window.seen"))[store.brand]
         assert seen["percents"] == sorted(seen["percents"])
-        assert len(seen["percents"]) > 4
+        assert len(seen["percents"]) >= 3
         assert seen["hidden"] == [True, False, True]
         assert chromium.errors(NET) == []
 
