@@ -11,7 +11,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from shared.http import ProblemError, bearer, is_api_key, unauthorized
 from shared.secrets import WidgetTokens
 
-READS = re.compile(r"/api/sync/[^/]+/(status|events|data)|/widget\.js")
+READS = re.compile(r"/api/sync/[^/]+/(status|events|data)|/widget(\.[a-z]+)?\.js")
 
 
 class ForeignPages:
