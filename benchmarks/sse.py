@@ -245,8 +245,10 @@ async def latency(scene: Scene, clients: int, rate: float, seconds: float) -> di
     """The times from events to frames."""
     brands = [scene.stores[n % len(scene.stores)].brand_id for n in range(clients)]
     with crowd(scene.bind, brands, 1) as followers:
+        cpu = _status_cpu()
         told = await scene.load(rate, seconds)
         await asyncio.sleep(1)
+        cpu = _status_cpu() - cpu
         seen = followers.report()
     times = [t for brand, frames, _ in seen for t in _times(told[brand], frames)]
     missing = sum(len(told[brand]) for brand in brands) - len(times)
@@ -257,6 +259,7 @@ async def latency(scene: Scene, clients: int, rate: float, seconds: float) -> di
         "events a second": rate,
         "events": sum(map(len, told.values())),
         "frames a client and second": round(sum(len(f) for _, f, _ in seen) / clients / seconds, 1),
+        "status, ms of CPU an event": round(cpu * 1000 / (rate * seconds), 2),
         "p50 ms": round(cuts[49] * 1000),
         "p99 ms": round(cuts[98] * 1000),
         "longest ms": round(max(times) * 1000),
@@ -313,6 +316,12 @@ async def many(scene: Scene, clients: int, rate: float, seconds: float) -> dict[
 
 
 _status_pid = 0
+
+
+def _status_cpu() -> float:
+    """Seconds of CPU so far."""
+    user, system = Path(f"/proc/{_status_pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_mb() -> int:

@@ -130,9 +130,11 @@ class Route:
 
     def on_shared(self, event_type: type[E], handler: LongHandler[E], *, workers: int) -> None:
         """Short work that shares transactions: the handler settles the event with whatever came beside it."""
-        self._subscribe(event_type, handler, workers=workers)
+        self._subscribe(event_type, handler, workers=workers, read_ahead=workers)
 
-    def _subscribe(self, event_type: type[E], handle: LongHandler[E], *, workers: int) -> None:
+    def _subscribe(
+        self, event_type: type[E], handle: LongHandler[E], *, workers: int, read_ahead: int = READ_AHEAD
+    ) -> None:
         if self.service not in event_type.consumed_by:
             raise TypeError(f"{event_type.__name__} does not name {self.service} among its consumers")
 
@@ -148,7 +150,7 @@ class Route:
             name,
             group=self.service,
             consumer=CONSUMER,
-            max_records=READ_AHEAD,
+            max_records=read_ahead,
             polling_interval=READ_BLOCK_MS,
         )
         left = StreamSub(

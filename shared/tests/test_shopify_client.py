@@ -39,7 +39,7 @@ class Store:
 
     def __init__(self, http, base, shop, shopify):
         self.http, self.base, self.shop, self.shopify = http, base, shop, shopify
-        self.before = 0
+        self.before, self.waits = 0, []
 
     async def ask(self, document=NAME, answer=Answer, token=TOKEN, **variables):
         return await self.shopify.shop(self.shop, token).query(answer, document, variables)
@@ -82,14 +82,15 @@ async def store(sandbox_server, quick):
         backstock_secret_keys=Fernet.generate_key().decode(),
         shopify_origin=f"{sandbox_server}/{{shop}}",
     )
-    shopify = Shopify(settings)
+    waits = []
+    shopify = Shopify(settings, on_wait=lambda *wait: waits.append(wait))
     async with httpx.AsyncClient(timeout=30) as http:
         wanted = {"shop": shop, "token": TOKEN, "orders": 5, "customers": 2, "products": 2}
         answer = await http.post(f"{sandbox_server}/_sandbox/stores", json=wanted)
         assert answer.status_code == 201, answer.text
         store = Store(http, sandbox_server, shop, shopify)
         await store.ask()  # a query whose cost is known waits for no points
-        store.before = await store.requests()
+        store.before, store.waits = await store.requests(), waits
         yield store
         await shopify.close()
         await http.delete(f"{sandbox_server}/_sandbox/stores/{shop}")
@@ -133,11 +134,13 @@ async def test_trouble_that_stays_is_given_up(store):
 
 
 async def test_retry_after_is_heeded(store):
-    """Told to come again in a second, it comes again after a second."""
+    """Told to come again in a second, it comes again after a second; who wants to know of waits is told."""
     await store.fault(http={"status": 429, "retry_after": 1, "times": 1})
     began = time.monotonic()
     await store.ask()
     assert time.monotonic() - began >= 1.0
+    ((shop, seconds, why),) = store.waits
+    assert (shop, why, 1 <= seconds < 2) == (store.shop, "throttled", True)
 
 
 async def test_throttled_is_waited_out(store):
@@ -147,6 +150,7 @@ async def test_throttled_is_waited_out(store):
     assert await store.ask() == Answer(Named(store.shop))
     assert time.monotonic() - began >= 2.0
     assert await store.requests() == 3
+    assert [why for _, _, why in store.waits] == ["throttled", "throttled"]
 
 
 @pytest.mark.parametrize(

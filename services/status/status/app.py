@@ -25,7 +25,7 @@ from status.operations import OperationsApi
 from status.pages import FOR_OTHER_PAGES, POLICIES, page_handlers
 from status.prune import Pruner
 
-EVENTS_AT_ONCE = 32  # of each type; they share a transaction, so it is no number of connections
+EVENTS_AT_ONCE = 64  # of each type; they share a transaction, so it is no number of connections
 LARGEST_REQUEST = 4 * 1024  # bytes; no call has a body
 CORS = CORSConfig(  # widgets live on other people's pages; the token is what counts, no cookie exists
     allow_origins=["*"],

@@ -132,7 +132,7 @@ class Document(Struct, frozen=True, rename="camel"):
 
 
 def draw(progress: Progress, *, brand_id: str, version: int, now: datetime) -> Document:
-    """The document as of now: only rates and times to go depend on the moment."""
+    """The document as of now: only rates, times to go and pauses depend on the moment; at rest, nothing."""
     status = measure.status(progress)
     at_rest = status in ("live", "attention")
     pause = measure.pause(progress, now)
@@ -144,7 +144,7 @@ def draw(progress: Progress, *, brand_id: str, version: int, now: datetime) -> D
         eta_seconds=_seconds(measure.eta(progress, now)),
         as_of=progress.latest_at if at_rest and progress.latest_at else now,
         milestones=_milestones(progress, status),
-        resources=tuple(_resource(progress, name, now) for name in RESOURCE_JOBS),
+        resources=tuple(_resource(progress, name, None if at_rest else now) for name in RESOURCE_JOBS),
         recent=Recent(_orders_visible(progress), measure.first_data_at(progress)),
         limits=Limits("read_all_orders" in progress.missing_scopes, progress.missing_scopes),
         throttled_until=pause.until if pause else None,
@@ -155,11 +155,11 @@ def draw(progress: Progress, *, brand_id: str, version: int, now: datetime) -> D
     )
 
 
-def _resource(progress: Progress, name: Resource, now: datetime) -> ResourceView:
+def _resource(progress: Progress, name: Resource, now: datetime | None) -> ResourceView:
     job = progress.jobs.get(RESOURCE_JOBS[name])
     expected, *here = _counts(progress, name, job)
     prepared, downloaded, staged, promoted = here
-    rate = measure.rate(job, now) if job and not job.completed_at else None
+    rate = measure.rate(job, now) if now and job and not job.completed_at else None
     rows = job.promoted if job else {}
     return ResourceView(
         name=name,
@@ -171,7 +171,7 @@ def _resource(progress: Progress, name: Resource, now: datetime) -> ResourceView
         promoted=promoted,
         percent=math.floor(measure.fraction(progress, name) * 1000) / 10,
         rate_per_second=round(rate, 1) if rate else None,
-        eta_seconds=_seconds(measure.resource_eta(progress, name, now)),
+        eta_seconds=_seconds(measure.resource_eta(progress, name, now) if now else None),
         children={
             label: _proven_count(progress, name, table) or rows.get(table, 0)
             for table, label in CHILDREN[name].items()

@@ -9,8 +9,11 @@ import pytest
 from status_history import Story, first_sync
 
 from shared.db import connect
+from shared.errors import LeaseLostError
+from shared.lease import lease
 from shared.outbox import emit
 from shared.stream import bury
+from status import prune
 from status.history import delete_events
 from status.on_event import ProgressWriter
 from status.rebuild import rebuild
@@ -163,3 +166,22 @@ async def test_an_event_that_was_counted_and_deleted_is_not_counted_again(pool):
     await pool.execute("delete from control.inbox")
     await count(pool, event)
     assert await pool.fetchval("select version from control.progress") == 1
+
+
+async def test_one_replica_at_a_time_deletes_what_is_old_enough(pool, monkeypatch):
+    """Batch by batch until nothing is left to delete; a lost lease stops it before it deletes anything."""
+    monkeypatch.setattr(prune, "BATCH", 7)
+    story = await store(pool)
+    events = first_sync(story)
+    await tell(pool, *events)
+    await count(pool, *events)
+    await settle(pool, *events[5:])
+    pruner = prune.Pruner(pool, keep_days=1 / 24 / 2)
+    async with lease(pool, "prune-events") as held:
+        await pool.execute("update control.leases set epoch = epoch + 1")
+        with pytest.raises(LeaseLostError):
+            await pruner.prune(held)
+        assert await pool.fetchval("select count(*) from control.outbox") == len(events)
+        await pool.execute("update control.leases set epoch = epoch - 1")
+        assert await pruner.prune(held) == len(events) - 5
+    assert not (await rebuild(pool, 1, ())).changed

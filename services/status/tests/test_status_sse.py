@@ -9,6 +9,7 @@ import pytest
 
 from shared.http import ProblemError
 from status import hub as hub_module
+from status import sse
 from status.hub import Channel, Hub, encode
 from status.snapshot import Snapshot
 from status.sse import EventStream
@@ -148,3 +149,27 @@ async def test_one_brand_cannot_take_all_the_room(hub, monkeypatch):
     with pytest.raises(ProblemError):
         await hub.join("acme")
     assert await hub.join("other")
+
+
+async def test_a_client_that_never_reads_loses_its_place_after_its_lifetime(hub, monkeypatch):
+    """Its message waits in vain; the place is somebody else's then."""
+    monkeypatch.setattr(sse, "STALLED", 0.05)
+    wire = Wire()
+
+    async def never(message):
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    await asyncio.wait_for(EventStream(hub, "acme", "", lifetime=0.05)({}, wire.receive, never), 2)
+    assert (hub.clients, hub.channels) == (0, {})
+
+
+async def test_clients_are_sent_off_one_by_one_when_the_process_ends(hub):
+    """Each gets a time of its own to come back, and a complete answer."""
+    wires = [Wire() for _ in range(20)]
+    tasks = [asyncio.create_task(follow(hub, wire)) for wire in wires]
+    await asyncio.sleep(0.05)
+    hub.close()
+    await asyncio.wait_for(asyncio.gather(*tasks), 1)
+    assert all(wire.complete for wire in wires)
+    assert len({wire.text.rpartition("retry: ")[2] for wire in wires}) > 10
