@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
+from backstock.children import die_with_parent
 from backstock.programs import find_postgres, find_redis
 from backstock.server import (
     HOST,
@@ -97,6 +98,8 @@ class EmbeddedPostgres(Server):
             cwd="/",
             check=False,
             timeout=self.starts_within,
+            start_new_session=True,  # the terminal's Ctrl-C is for us: we stop when it has ended, in order
+            preexec_fn=die_with_parent(signal.SIGTERM),
             user=self.account.uid,
             group=self.account.gid,
             extra_groups=self.account.extra_groups,

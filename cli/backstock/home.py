@@ -45,7 +45,13 @@ class Home:
         return self.folder / "logs"
 
     def create(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(
+                f"BACKSTOCK_HOME: {self.folder} cannot be a folder ({error.strerror}): "
+                "name one that exists or can be made"
+            ) from None
         # As root the servers run under another account, which has to walk through (it can list nothing).
         self.folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
         self.logs.mkdir(mode=0o700, exist_ok=True)

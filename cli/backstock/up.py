@@ -1,6 +1,7 @@
 """`backstock up`: from nothing to four running services on this machine.
 
-keys, .env -> ports free? -> Postgres, Redis (embedded where no URL is set) -> migrate -> services -> ready
+keys, .env -> ports free? settings and own servers right? -> Postgres, Redis (embedded where no URL is set)
+-> migrate -> services -> ready
 """
 
 from __future__ import annotations
@@ -56,10 +57,9 @@ async def running(plan: Plan) -> AsyncIterator[None]:
     with ExitStack() as stack:
         stack.enter_context(plan.home.locked())
         _require_free_ports(plan)
+        await _check_what_is_given(plan)
         stores = await _start_stores(plan, stack)
-        settings = _checked_settings(plan)
-        await check_postgres(settings.database_url)
-        await check_redis(settings.redis_url)
+        settings = _checked_settings(plan, plan.env)
         await migrate(settings.database_url)
         supervisor = Supervisor([*plan.extra, *_services(plan)], stores, plan.home.folder, plan.show)
         async with supervisor.running():
@@ -149,9 +149,21 @@ async def _create_database(server_url: str) -> None:
         await connection.close()
 
 
-def _checked_settings(plan: Plan) -> Settings:
+async def _check_what_is_given(plan: Plan) -> None:
+    """Settings and servers of the user's own, before anything is made: what is wrong is said at once."""
+    own_redis = plan.env.get("REDIS_URL") or plan.env.get("REDIS_HOST")
+    later = {"DATABASE_URL": "postgresql://embedded/backstock"}
+    later |= {} if own_redis else {"REDIS_URL": "redis://embedded"}
+    settings = _checked_settings(plan, later | plan.env)
+    if plan.env.get("DATABASE_URL"):
+        await check_postgres(settings.database_url)
+    if own_redis:
+        await check_redis(settings.redis_url)
+
+
+def _checked_settings(plan: Plan, env: dict[str, str]) -> Settings:
     """The settings as the services will read them: from the environment alone, `.env` is in it already."""
-    os.environ.update(plan.env)
+    os.environ.update(env)
     with chdir(plan.home.folder):
         return read_settings()
 

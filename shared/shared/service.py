@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import sys
@@ -92,7 +91,11 @@ async def _run(service: Service, settings: Settings, wire: Wire) -> None:
     async with _connections(service, settings) as parts, wire(parts) as wiring:
         app = wiring.app or SecurityHeaders(HealthApp(parts.readiness))
         server = _server(app, settings.request_within)
-        listener = _listen(wiring.bind or settings.health_bind)
+        listener = (
+            _listen(f"{service.upper()}_BIND", wiring.bind)
+            if wiring.bind
+            else _listen("HEALTH_BIND", settings.health_bind)
+        )
         async with asyncio.TaskGroup() as tasks:
             jobs: tuple[Task, ...] = (parts.route.run, Relay(parts.pool, parts.redis).run, *wiring.tasks)
             working = [tasks.create_task(job()) for job in jobs]
@@ -165,7 +168,7 @@ def _server(app: Any, request_within: float) -> _Server:
     )
 
 
-def _listen(bind: str) -> socket.socket | None:
+def _listen(setting: str, bind: str) -> socket.socket | None:
     if not bind:
         return None
     host, port = bind_address(bind)
@@ -173,6 +176,6 @@ def _listen(bind: str) -> socket.socket | None:
         return socket.create_server((host, port), backlog=SOCKET_BACKLOG)
     except OSError as error:
         raise SettingError(
-            f"cannot listen on {bind} ({os.strerror(error.errno or 0)}): stop what uses the port, "
-            "or set INGRESS_BIND, STATUS_BIND or HEALTH_BIND to a free one"
+            f"{setting}: cannot listen on {bind} ({error.strerror}): stop what uses the port, "
+            f"or set {setting} to a free one"
         ) from error
