@@ -9,16 +9,17 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 import structlog
 
 from shared.errors import MigrationError, SettingError
 from shared.events import Event
+from shared.roles import taking_role
 
 log = structlog.get_logger()
 
@@ -53,7 +54,7 @@ async def connect(dsn: str, *, service: str, size: int = POOL_SIZE) -> Pool:
             min_size=1,
             max_size=size,
             command_timeout=COMMAND_TIMEOUT,
-            init=_use_json,
+            init=_preparing(service),
             server_settings={"application_name": f"backstock-{service}"},
         )
         version = await pool.fetchval("select current_setting('server_version_num')::int")
@@ -65,6 +66,16 @@ async def connect(dsn: str, *, service: str, size: int = POOL_SIZE) -> Pool:
     if version < OLDEST_POSTGRES:
         raise SettingError(f"DATABASE_URL: Postgres {version // 10000} is too old: use 15 or newer")
     return pool
+
+
+def _preparing(service: str) -> Callable[[asyncpg.Connection[asyncpg.Record]], Coroutine[Any, Any, None]]:
+    take_role = taking_role(service)
+
+    async def prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        await _use_json(connection)
+        await take_role(connection)
+
+    return prepare
 
 
 async def _use_json(connection: asyncpg.Connection[asyncpg.Record]) -> None:

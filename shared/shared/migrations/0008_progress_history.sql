@@ -13,3 +13,6 @@ create table control.progress_baseline (
 );
 comment on table control.progress_baseline is 'What the events that were deleted from the outbox add up to. '
 'With the events that are still there it gives control.progress, each event counted once.';
+
+select control.allow('backstock_status', 'select, insert, update', 'control.progress_baseline');
+select control.allow('backstock_status', 'delete', 'control.outbox');
