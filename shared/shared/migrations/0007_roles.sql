@@ -104,7 +104,9 @@ begin
             ('backstock_bulk_runner', 'select, insert, delete', 'stage.differences'),
             ('backstock_promoter', 'select', 'control.batches'),
             ('backstock_promoter', 'select', 'control.bulk_operations'),
-            ('backstock_status', 'select, insert, update', 'control.progress')
+            ('backstock_status', 'select, insert, update', 'control.progress'),
+            ('backstock_status', 'select', 'control.batches'),
+            ('backstock_status', 'select', 'control.webhook_deliveries')
         ) as wanted (grantee, privileges, object)
     loop
         perform control.allow(given.grantee, given.privileges, given.object);
