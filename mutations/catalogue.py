@@ -178,8 +178,8 @@ MUTATIONS = (
         "checkpoints",
         "a batch is staged and its offset is not noted",
         f"{RUNNER}/on_bulk_ready.py",
-        "        await _set_aside(tx, operation, parsed)\n        await _checkpoint(tx, further)",
-        "        await _set_aside(tx, operation, parsed)",
+        "aside, shops.tokens.vault)\n        await _checkpoint(tx, further)",
+        "aside, shops.tokens.vault)",
         "tests/test_route.py::test_a_killed_runner_is_replaced_where_it_stopped",
     ),
     Mutation(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
-from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -19,13 +18,6 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "sandbox" / "README.md"])
 LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 SQL = re.compile(r"^```sql\n(.*?)^```", re.MULTILINE | re.DOTALL)
-BURIED = """
-insert into control.outbox (event_id, event_type, payload, consumers, published_at, settled_at)
-values ('EVENT', 'Promoted', '{}', '{bulk-runner,status}', now(), now());
-insert into control.inbox (event_id, service) values ('EVENT', 'status'), ('EVENT', 'bulk-runner');
-insert into control.dead_letters (id, event_id, event_type, service, payload, error, deliveries)
-overriding system value values (17, 'EVENT', 'Promoted', 'status', '{}', 'Error', 6);
-"""
 CALL = re.compile(r"`((?:GET|POST|DELETE) [^`]+)`")
 SETTING = re.compile(r"`([A-Z][A-Z_]+)`")
 BESIDE_OPENAPI = {  # answered without the framework, or pages
@@ -83,23 +75,6 @@ async def test_sql_runs(database_url, page):
             await transaction.start()
             await connection.execute(_within_a_transaction(sql))
             await transaction.rollback()
-    finally:
-        await connection.close()
-
-
-async def test_the_replay_by_sql_sends_a_dead_letter_again(database_url):
-    """After it the event is unpublished, and missing from the inbox of the service that had buried it."""
-    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
-    sql = next(sql for sql in SQL.findall(page) if "replayed_at = now()" in sql)
-    connection = await asyncpg.connect(database_url)
-    try:
-        await connection.execute(BURIED.replace("EVENT", str(uuid4())))
-        await connection.execute(sql)
-
-        sent = await connection.fetchrow("select published_at, settled_at from control.outbox")
-        assert tuple(sent) == (None, None)
-        assert await connection.fetchval("select array_agg(service) from control.inbox") == ["bulk-runner"]
-        assert await connection.fetchval("select replayed_at is not null from control.dead_letters")
     finally:
         await connection.close()
 

@@ -105,8 +105,11 @@ class Home:
 
 def load_environment(home: Home, *, running: bool = True) -> None:
     """Adds to our environment what it lacks: from `.env`, a running `up` (or its demo), the keys we made."""
-    answering = (home.running() or home.demo.running()) if running else {}
-    for source in (_values(Path(".env")), answering, _values(home.folder / "env")):
+    answering = home.running() if running else {}
+    keys = home
+    if running and not answering and (answering := home.demo.running()):
+        keys = home.demo
+    for source in (_values(Path(".env")), answering, _values(keys.folder / "env")):
         for name, value in source.items():
             if not os.environ.get(name):
                 os.environ[name] = value

@@ -5,10 +5,8 @@ up -> up.py, demo -> demo.py, watch -> watch.py, doctor -> checks.py, the others
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from functools import wraps
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 import asyncpg
@@ -20,13 +18,16 @@ from backstock import demo as demonstration
 from backstock import progress
 from backstock.api import LIVE, Api, Progress
 from backstock.checks import check_postgres, findings
+from backstock.dead_letters_commands import dead_letters_app
+from backstock.dead_letters_commands import replay as replay_dead_letters
 from backstock.doctor import checks
 from backstock.errors import CommandError
 from backstock.home import Home, load_environment
+from backstock.terminal import FAILED, guarded
+from backstock.terminal import run as _run
 from backstock.up import (
     SERVICES,
     Plan,
-    ending_in_order,
     local_urls,
     running,
     settle_addresses,
@@ -35,7 +36,6 @@ from backstock.up import (
 from backstock.watch import bars
 from backstock.watch import watch as show_progress
 from shared.db import migrate as apply_migrations
-from shared.errors import BackstockError
 from shared.logs import configure_logs
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-FAILED = 1
 LOG_WIDTH = 160  # characters
-INTERRUPTED = 130  # the shell's code for "ended by Ctrl-C"
 DEMO_ORDERS = 20_000
 DEMO_WITHIN = 600.0  # seconds; it takes a fraction of that on two busy cores
 DASHBOARDS_SHOWN = 10
@@ -59,6 +57,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(dead_letters_app, name="dead-letters")
 # A log has no width of its own, and 80 characters would cut the proof's table.
 console = Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)
 
@@ -68,17 +67,8 @@ RunnersOption = Annotated[int, typer.Option(min=1, max=64, help="How many bulk r
 
 
 def command(function: Callable[P, T]) -> Callable[P, T]:
-    """A problem of ours is one line on stderr and exit code 1, never a traceback."""
-
-    @wraps(function)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return function(*args, **kwargs)
-        except BackstockError as problem:
-            print(f"backstock: {problem}", file=sys.stderr)
-            raise typer.Exit(FAILED) from None
-
-    return app.command()(guarded)
+    """One of the app's commands, see terminal.py."""
+    return app.command()(guarded(function))
 
 
 @command
@@ -239,6 +229,9 @@ def disconnect(brand: BrandArgument) -> None:
     console.print(f"Disconnected {escape(connection.shop)}; its rows stay in the database.")
 
 
+command(replay_dead_letters)
+
+
 @command
 def doctor() -> None:
     """Check every setting and everything Backstock needs; say what to do."""
@@ -316,10 +309,3 @@ def _call(work: Callable[[Api], Coroutine[None, None, T]]) -> T:
             return await work(api)
 
     return _run(conversation())
-
-
-def _run(work: Coroutine[None, None, T]) -> T:
-    try:
-        return asyncio.run(ending_in_order(work))
-    except asyncio.CancelledError:
-        raise typer.Exit(INTERRUPTED) from None

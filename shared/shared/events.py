@@ -8,6 +8,7 @@
     Shopify says wait -> ShopWaits
     more scopes       -> ScopesGranted -> WebhooksRegistered -> what they open
     disconnect        -> ConnectionRemoved
+    a dead letter     -> TroubleChanged;  replayed, if it is Shopify's text: LetterReplayed -> StagedBatch
 
 An event is a fact: past tense, frozen, versioned. Its class names the services that consume it; the
 outbox writes that list down with the event, so a lost message can be sent again to whoever missed it.
@@ -218,6 +219,24 @@ class ShopWaits(Event):
     reason: Literal["points", "throttled", "unavailable"]
 
 
+class TroubleChanged(Event):
+    """What a connection's open dead letters amount to; None once there are none.
+
+    `halts`: the sync waits for one of them; else it went on without a row or a webhook.
+    """
+
+    consumed_by = ("status",)
+    problem: Problem | None = None
+    halts: bool = False
+
+
+class LetterReplayed(Event):
+    """Somebody wants a text of Shopify's that was set aside read again, by the service that had done so."""
+
+    consumed_by = ("ingress", "bulk-runner")
+    letter_id: int
+
+
 class ConnectionRemoved(Event):
     """The store was disconnected here, or the app was uninstalled there.
 
@@ -245,6 +264,8 @@ EVENTS: dict[str, type[Event]] = {
         JobCompleted,
         JobFailed,
         ShopWaits,
+        TroubleChanged,
+        LetterReplayed,
         ConnectionRemoved,
     )
 }

@@ -63,10 +63,186 @@ where key = $1 and epoch = $2 and expires_at > '-infinity';
 update control.leases set expires_at = '-infinity' where key = $1 and epoch = $2;
 
 -- bury: a message that nobody could handle; it counts as handled until it is replayed
-insert into control.dead_letters (event_id, event_type, service, connection_id, payload, error, deliveries)
-values ($1, $2, $3, $4, $5, $6, $7)
+insert into control.dead_letters (
+    event_id, event_type, service, connection_id, payload, error, deliveries, sealed, context, mentions
+)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 on conflict (event_id, service) do update
-set error = excluded.error, deliveries = excluded.deliveries, died_at = now(), replayed_at = null;
+set
+    payload = excluded.payload,
+    sealed = excluded.sealed,
+    context = excluded.context,
+    mentions = excluded.mentions,
+    error = excluded.error,
+    deliveries = excluded.deliveries,
+    died_at = now(),
+    replayed_at = null,
+    dropped_at = null;
+
+-- mark_handled: for the sweeper; a replay takes it out again
+insert into control.inbox (event_id, service) values ($1, $2) on conflict do nothing;
+
+-- letter_of_job: which job it belongs to, and where that stood if the letter has failed it ($4)
+update control.dead_letters set job_id = $3, job_state = coalesce($4, job_state)
+where event_id = $1 and service = $2;
+
+-- letters: what matches; every filter that is null matches all. State: open, or null for all
+select
+    d.id, d.event_id, d.event_type, d.service, c.brand_id, d.job_id, d.context, d.error, d.deliveries, d.died_at,
+    d.replayed_at, d.dropped_at
+from control.dead_letters d
+left join control.connections c on c.id = d.connection_id
+where ($1::bigint[] is null or d.id = any($1))
+  and ($2::text is null or c.brand_id = $2)
+  and ($3::text is null or d.event_type = $3 or starts_with(d.event_type, $3 || ' '))
+  and ($4::text is null or d.service = $4)
+  and ($5::timestamptz is null or d.died_at >= $5)
+  and ($6::timestamptz is null or d.died_at < $6)
+  and ($7::boolean or (d.replayed_at is null and d.dropped_at is null))
+order by d.id
+limit $8;
+
+-- letter_text: what a letter holds
+select payload, sealed from control.dead_letters where id = $1;
+
+-- lock_letter: one that is still to be replayed or dropped
+select id, event_id, event_type, service, connection_id, job_id, job_state, payload, sealed is not null as is_sealed
+from control.dead_letters
+where id = $1 and replayed_at is null and dropped_at is null
+for update;
+
+-- letter_to_read_again: one that was replayed, for the service that had set it aside
+select id, event_id, event_type, connection_id, sealed, context, job_id
+from control.dead_letters
+where id = $1 and service = $2 and replayed_at is not null and sealed is not null
+for update;
+
+-- letter_died_again: visible again, with what is wrong now
+update control.dead_letters
+set error = $2, died_at = now(), deliveries = deliveries + 1, replayed_at = null
+where id = $1;
+
+-- replay_letter: it is on its way again
+update control.dead_letters set replayed_at = now() where id = $1;
+
+-- drop_letter: nobody will replay it; Shopify's text goes at once
+update control.dead_letters set dropped_at = now(), sealed = null, payload = '', mentions = '{}' where id = $1;
+
+-- drop_letters_of: a store that is disconnected, or begins anew, is read from the start
+update control.dead_letters set dropped_at = now(), sealed = null, payload = '', mentions = '{}'
+where connection_id = $1 and dropped_at is null;
+
+-- erase_letters: texts that mention who or what a privacy request is about
+update control.dead_letters
+set dropped_at = coalesce(dropped_at, now()), sealed = null, payload = '', mentions = '{}'
+where connection_id = $1 and sealed is not null and mentions && $2::bigint[];
+
+-- forget_handled: the service takes the event again
+delete from control.inbox where event_id = $1 and service = $2;
+
+-- others_handled: who had it before must not take it again, though what the inbox knew of it may be pruned
+insert into control.inbox (event_id, service)
+select $1, other
+from unnest($2::text[]) as other
+where not exists (select from control.outbox where event_id = $1 and settled_at is null)
+on conflict do nothing;
+
+-- send_again: the event goes out anew
+insert into control.outbox (event_id, event_type, payload, consumers) values ($1, $2, $3, $4)
+on conflict (event_id) do update set published_at = null, settled_at = null, times_published = 0;
+
+-- revive_job: back to where it stood, unless another of its kind is at work
+update control.jobs j
+set state = $2, problem = null, ended_at = null
+where j.id = $1 and j.state = 'failed'
+  and not exists (
+    select from control.jobs n
+    where n.connection_id = j.connection_id and n.kind = j.kind and n.id <> j.id
+      and (n.id > j.id or n.state in ('queued', 'running', 'staged'))
+)
+returning connection_id, kind;
+
+-- connection_for_trouble: locked, so that two judgements of it follow each other
+select brand_id, sync_status, problem, trouble from control.connections
+where id = $1 and removed_at is null
+for update;
+
+-- open_letters: kinds of letters that a connection waits for. A letter whose job has failed is that failure;
+-- one whose job was run again since is settled by that
+select distinct d.event_type, d.event_type like '% %' as aside
+from control.dead_letters d
+left join control.jobs j on j.id = d.job_id
+where d.connection_id = $1 and d.replayed_at is null and d.dropped_at is null and d.service <> 'status'
+  and (
+    j.id is null
+    or (
+        j.state not in ('failed', 'canceled')
+        and not exists (
+            select from control.jobs n
+            where n.connection_id = j.connection_id and n.kind = j.kind and n.id > j.id
+        )
+    )
+  )
+order by aside, d.event_type
+limit 4;
+
+-- keep_trouble: what its letters amount to
+update control.connections set trouble = $2, updated_at = now() where id = $1;
+
+-- show_trouble: the sync does not go on, or is done but for that
+update control.connections set sync_status = $2, problem = $3, updated_at = now() where id = $1;
+
+-- at_rest: the sync came to its end: nothing that somebody asked for since is a step of one
+select newest.state in ('completed', 'failed') and (
+    newest.kind = 'audit'
+    or (newest.kind = 'catch_up' and newest.round = 1 and (
+        select j.kind = 'audit' and j.state in ('completed', 'failed')
+        from control.jobs j
+        where j.connection_id = $1 and j.state <> 'canceled' and j.kind <> 'catch_up'
+        order by j.id desc
+        limit 1
+    ))
+)
+from control.jobs newest
+where newest.connection_id = $1 and newest.state <> 'canceled'
+order by newest.id desc
+limit 1;
+
+-- failed_job: the newest of a kind that has failed and was not run again
+select j.problem
+from control.jobs j
+where j.connection_id = $1 and j.state = 'failed'
+  and not exists (
+    select from control.jobs n where n.connection_id = j.connection_id and n.kind = j.kind and n.id > j.id
+)
+order by j.id desc
+limit 1;
+
+-- sync_step: where the sync stands, by its jobs and its last audit
+with newest as (
+    select distinct on (kind) kind, id, state
+    from control.jobs
+    where connection_id = $1 and state <> 'canceled'
+    order by kind, id desc
+)
+select case
+    when (select a.equal from control.audits a where a.connection_id = $1 order by a.id desc limit 1)
+        and not exists (select from newest where kind like 'bulk_%' and state <> 'completed')
+        and not exists (
+            select from newest b
+            where b.kind like 'bulk_%'
+              and b.id > (select a.job_id from control.audits a where a.connection_id = $1 order by a.id desc limit 1)
+        )
+        then 'live'
+    when exists (select from newest where kind = 'audit' and state in ('queued', 'running')) then 'auditing'
+    when exists (select from newest where kind like 'bulk_%' and state in ('queued', 'running', 'staged'))
+        then 'backfilling'
+    when exists (select from newest where kind = 'catch_up' and state in ('queued', 'running', 'staged'))
+        then 'catching_up'
+    when exists (select from newest where kind like 'bulk_%') then 'backfilling'
+    when exists (select from newest where kind = 'recent_sync') then 'recent'
+    else 'connecting'
+end;
 
 -- stored_token: a connection's grant; its tokens are encrypted
 select shop, token_kind, access_token, access_token_expires_at, refresh_token

@@ -37,6 +37,19 @@ class TokenVault:
                 "add the key that was used before, or connect the store again"
             ) from None
 
+    def seal(self, text: bytes) -> bytes:
+        """A text of Shopify's, as it may be stored."""
+        return self._newest.encrypt(text)
+
+    def unseal(self, stored: bytes) -> bytes:
+        """The text again; PermanentError if none of the keys made it."""
+        try:
+            return self._fernet.decrypt(stored)
+        except InvalidToken:
+            raise PermanentError(
+                "no key in BACKSTOCK_SECRET_KEYS opens the stored text: add the key that was used before"
+            ) from None
+
     def reseal(self, stored: bytes) -> bytes | None:
         """The token under the newest key; None if it is so already, PermanentError if no key opens it."""
         try:

@@ -21,7 +21,7 @@ import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar, cast
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, uuid5
 
 import asyncpg
 import msgspec
@@ -37,9 +37,9 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import AuthenticationError, BusyLoadingError, ReadOnlyError, RedisError, ResponseError
 
 from shared.db import Connection, Pool, load_queries, once, was_settled
+from shared.dead_letters import bury
 from shared.errors import LeaseLostError, PermanentError, SettingError
-from shared.events import EVENTS, Event, Problem, Service
-from shared.jobs import fail_job
+from shared.events import EVENTS, Event, Service
 from shared.outages import OUTAGES, OutageError
 from shared.outbox import STREAM_PREFIX, stream_name
 
@@ -279,45 +279,11 @@ class _Reliability(BaseMiddleware):
                 event_id=event_id,
                 event_type=stream,
                 service=self.service,
-                connection_id=event.connection_id if event else None,
-                payload=payload.decode("utf-8", "replace").replace("\x00", "\ufffd"),
+                payload=payload.decode("utf-8", "replace"),
                 error=error,
                 deliveries=deliveries,
+                event=event,
             )
-            if event and (job_id := getattr(event, "job_id", None)):
-                problem = getattr(error, "problem", None) or Problem(
-                    code="dead_letter",
-                    message=f"{type(event).__name__} could not be handled: {describe(error)}",
-                    action="Look into control.dead_letters, mend the cause, then sync again.",
-                )
-                await fail_job(tx, job_id, problem)
-
-
-async def bury(
-    tx: Connection,
-    *,
-    event_id: UUID,
-    event_type: str,
-    service: Service,
-    connection_id: int | None,
-    payload: str,
-    error: Exception,
-    deliveries: int,
-) -> None:
-    """Put a message aside with its reason; for the sweeper it counts as handled."""
-    await tx.execute(
-        queries["bury"], event_id, event_type, service, connection_id, payload, describe(error), deliveries
-    )
-    await tx.execute(
-        "insert into control.inbox (event_id, service) values ($1, $2) on conflict do nothing",
-        event_id,
-        service,
-    )
-
-
-def describe(error: Exception) -> str:
-    """An error for a listing: its kind and text, shortened."""
-    return f"{type(error).__name__}: {error}"[:500].replace("\x00", "\ufffd")
 
 
 def _read(event_type: str, payload: bytes) -> Event | None:

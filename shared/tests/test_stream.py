@@ -14,8 +14,9 @@ from redis.asyncio import Redis
 
 from shared import outbox, stream
 from shared.db import connect, settle
+from shared.dead_letters import LetterError, drop, replay
 from shared.errors import LeaseLostError, PermanentError
-from shared.events import JobQueued, StagedBatch
+from shared.events import ConnectionCreated, JobQueued, StagedBatch
 from shared.outages import OutageError
 from shared.outbox import Relay, emit, stream_name
 from shared.stream import Route, make_broker
@@ -88,12 +89,12 @@ class Handler:
         self.calls, self.times = [], []
 
     async def __call__(self, event, tx=None):
-        self.calls.append(event.batch_id)
+        self.calls.append(getattr(event, "batch_id", 0))
         self.times.append(time.monotonic())
         if tx is not None:  # work that must not outlive a failure
             await tx.execute(
                 "insert into control.leases (key, owner, expires_at) values ($1, 'test', now())",
-                f"{id(self)}/{event.batch_id}/{len(self.calls)}",
+                f"{id(self)}/{len(self.calls)}",
             )
         if self.errors:
             raise self.errors.pop(0)
@@ -266,13 +267,21 @@ async def test_what_a_dead_process_left_is_claimed(pool, client, consuming, unti
     assert time.monotonic() - began >= LEASE / 2000
 
 
-async def test_a_running_handler_keeps_its_message(pool, consuming, until):
+async def renewals(client):
+    """How often a handler has renewed its message's lease (a beat each third of it)."""
+    return (await client.info("commandstats")).get("cmdstat_xclaim", {}).get("calls", 0)
+
+
+async def test_a_running_handler_keeps_its_message(pool, client, consuming, until):
     """Work that takes three leases is not given to somebody else meanwhile: it runs once."""
-    calls = []
+    calls, before = [], await renewals(client)
+
+    async def three_leases_later():
+        return await renewals(client) >= before + 9
 
     async def handler(event):
         calls.append(event.batch_id)
-        await asyncio.sleep(3 * LEASE / 1000)  # the work
+        await until(three_leases_later)  # the work
         async with pool.acquire() as tx, tx.transaction():
             await settle(tx, event, SERVICE)
 
@@ -378,3 +387,102 @@ async def test_what_was_in_an_emptied_redis_is_sent_again_at_once(pool, client, 
         )
         await client.flushall()
         await until(lambda: bool(handler.calls), 5)
+
+
+async def connected(pool, status="backfilling"):
+    return await pool.fetchval(
+        "insert into control.connections (brand_id, shop, sync_status) "
+        "values ('acme', 'a.myshopify.com', $1) returning id",
+        status,
+    )
+
+
+async def shown(pool):
+    """Where the connection stands, and the code of its problem."""
+    row = await pool.fetchrow("select sync_status, problem from control.connections")
+    return row["sync_status"], row["problem"]["code"] if row["problem"] else None
+
+
+async def within(pool, work, letter_id):
+    async with pool.acquire() as tx, tx.transaction():
+        await work(tx, letter_id)
+
+
+async def said_by(pool, event_type):
+    """The payloads of the events of a type, in order."""
+    rows = await pool.fetch(
+        "select payload::jsonb from control.outbox where event_type = $1 order by id", event_type
+    )
+    return [row["payload"] for row in rows]
+
+
+async def test_a_replay_takes_the_job_back_to_work(pool, consuming, until):
+    """Job and connection stand where they stood; a letter that dies again fails them again."""
+    connection = await connected(pool)
+    job = await pool.fetchval(
+        "insert into control.jobs (connection_id, kind, state) "
+        "values ($1, 'bulk_orders', 'running') returning id",
+        connection,
+    )
+    state = "select state from control.jobs"
+    handler = Handler(PermanentError("broken"), PermanentError("still broken"))
+    async with consuming(handler):
+        await emitted(pool, event(job_id=job, kind="bulk_orders", resource="orders"))
+        await until(lambda: _equal(pool.fetchval(state), "failed"))
+        assert await shown(pool) == ("attention", "dead_letter")
+        (letter,) = await buried(pool)
+        for dies in (True, False):
+            await within(pool, replay, letter["id"])
+            if dies:
+                await until(lambda: _error_of_the_open_letter(pool, "still broken"))
+                assert (await pool.fetchval(state), (await shown(pool))[0]) == ("failed", "attention")
+        assert await pool.fetchval(state) == "running"
+        assert await shown(pool) == ("backfilling", None)
+        await until(lambda: handler.succeeded(pool))
+    assert handler.calls == [1, 1, 1]
+    assert [failure["final"] for failure in await said_by(pool, "JobFailed")] == [True, False, True, False]
+    with pytest.raises(LetterError, match=f"no open dead letter {letter['id']}"):
+        await within(pool, replay, letter["id"])
+
+
+async def _error_of_the_open_letter(pool, text):
+    (letter,) = await buried(pool)
+    return letter["replayed_at"] is None and text in letter["error"]
+
+
+@pytest.mark.parametrize("heal", [replay, drop])
+async def test_an_event_without_a_job_halts_its_connection(pool, consuming, until, heal):
+    """Nothing fails but the sync waits: the connection says so, and no longer when the letter is closed."""
+    connection = await connected(pool, "recent")
+    handler = Handler(PermanentError("broken"))
+    async with consuming(handler, service="bulk-runner", event=ConnectionCreated):
+        await emitted(
+            pool, ConnectionCreated(connection_id=connection, brand_id="acme", shop="a.myshopify.com")
+        )
+        await until(lambda: buried(pool))
+        assert await shown(pool) == ("attention", "dead_letter")
+        (letter,) = await buried(pool)
+        await within(pool, heal, letter["id"])
+        assert await shown(pool) == ("connecting", None)
+        if heal is replay:
+            await until(lambda: handler.succeeded(pool))
+    said = await said_by(pool, "TroubleChanged")
+    assert [(each["halts"], each["problem"] is None) for each in said] == [(True, False), (False, True)]
+    assert "backstock dead-letters replay --brand acme" in said[0]["problem"]["action"]
+
+
+async def test_a_replay_is_for_the_service_that_failed(pool, consuming, until):
+    """Though inbox and outbox were pruned since: the others, who read the same stream, do nothing twice."""
+    promoter, status = Handler(PermanentError("broken")), Handler()
+    async with consuming(promoter), consuming(status, service="status"):
+        await emitted(pool, event())
+        await until(lambda: handled(pool, "status"))
+        await until(lambda: buried(pool))
+        await pool.execute("delete from control.outbox")
+        await pool.execute("delete from control.inbox where service = 'status'")
+        (letter,) = await buried(pool)
+        await within(pool, replay, letter["id"])
+        await until(lambda: _equal(promoter.succeeded(pool), 2))  # status's first, and this one
+        await emitted(pool, event(2))
+        await until(lambda: 2 in status.calls)
+    assert status.calls == [1, 2]

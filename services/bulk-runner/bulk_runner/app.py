@@ -16,6 +16,7 @@ from bulk_runner.on_bulk_ready import on_bulk_ready
 from bulk_runner.on_connection_created import on_connection_created
 from bulk_runner.on_job_completed import on_job_completed
 from bulk_runner.on_job_queued import on_job_queued
+from bulk_runner.on_letter_replayed import on_letter_replayed
 from bulk_runner.on_promoted import on_promoted
 from bulk_runner.on_webhooks_registered import on_webhooks_registered
 from bulk_runner.poll_bulk import Scheduler
@@ -28,6 +29,7 @@ from shared.events import (
     ConnectionCreated,
     JobCompleted,
     JobQueued,
+    LetterReplayed,
     Promoted,
     WebhooksRegistered,
 )
@@ -37,6 +39,7 @@ from shared.shopify import Shopify
 from shared.tokens import Tokens
 
 JOBS_AT_ONCE = 4  # jobs a runner reads by pages together; they mostly wait for Shopify
+LETTERS_AT_ONCE = 2  # texts that are read again together, each with a request
 DOWNLOADS_AT_ONCE = 3  # files a runner stages together; parsing keeps one core busy
 
 
@@ -63,6 +66,7 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     route.on_long(BulkReady, partial(on_bulk_ready, shops=shops), workers=DOWNLOADS_AT_ONCE)
     route.on(Promoted, on_promoted)
     route.on(JobCompleted, on_job_completed)
+    route.on_long(LetterReplayed, partial(on_letter_replayed, shops=shops), workers=LETTERS_AT_ONCE)
     try:
         scheduler = Scheduler(shops, parts.settings.bulk_stuck_after)
         schedule = Schedule(parts.pool, parts.settings.catch_up_every)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -57,6 +57,11 @@ class Operation:
     def marker(self) -> str:
         """The comment by which we know our own operation at Shopify."""
         return f"# backstock {self.marker_id}"
+
+    @property
+    def sent_at(self) -> str:
+        """When Shopify took the copies that its file holds."""
+        return (self.shopify_created_at or datetime.now(UTC)).isoformat()
 
     @property
     def is_audit(self) -> bool:

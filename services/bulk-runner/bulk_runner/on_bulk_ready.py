@@ -12,9 +12,8 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from functools import partial
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 import structlog
@@ -24,6 +23,7 @@ from bulk_runner.bulk_operation import Operation, load_operation
 from bulk_runner.download import CorruptFileError, DownloadError, Lines, LinkExpiredError, read_lines
 from bulk_runner.end_bulk import restart
 from bulk_runner.resources.nodes import type_of
+from bulk_runner.set_aside import set_texts_aside, text_aside
 from bulk_runner.shopify_bulk import ask
 from bulk_runner.shops import Shops
 from shared.db import Connection, affected, load_queries, settle
@@ -32,7 +32,9 @@ from shared.events import BulkReady, StagedBatch
 from shared.lease import Lease, lease
 from shared.outages import OutageError
 from shared.outbox import emit
-from shared.rows import AuditedRow, Row, count, stage
+from shared.rows import AuditedRow, Row, count
+from shared.secrets import TokenVault
+from shared.staging import sift, stage_pieces
 
 log = structlog.get_logger()
 queries = load_queries("bulk_runner")
@@ -43,12 +45,12 @@ BACKOFF_BASE, BACKOFF_CAP = 0.5, 10.0  # seconds
 
 @dataclass(frozen=True)
 class _Parsed:
-    """A batch of lines as rows, and what was no row."""
+    """A batch of lines as rows by the line's number, and what was no row."""
 
-    rows: list[Row]
-    audited: list[AuditedRow]
+    rows: list[tuple[int, list[Row]]]
+    audited: list[tuple[int, list[AuditedRow]]]
     roots: int
-    aside: list[tuple[int, bytes, BadPayloadError]]
+    aside: dict[int, Exception]
 
 
 async def on_bulk_ready(event: BulkReady, shops: Shops) -> None:
@@ -124,17 +126,19 @@ async def _stage(shops: Shops, held: Lease, operation: Operation, lines: Lines) 
     async with shops.pool.acquire() as tx, tx.transaction():
         await held.hold(tx)
         if operation.is_audit:
-            await stage_audited(tx, operation.job_id, operation.id, parsed.audited)
+            put = partial(stage_audited, tx, operation.job_id, operation.id)
+            refused = await sift(tx, parsed.audited, put)
         else:
-            await _add_batch(tx, operation, parsed.rows, bytes_done=lines.end)
-        await _set_aside(tx, operation, parsed)
+            refused = await _add_batch(tx, operation, parsed.rows, bytes_done=lines.end)
+        if aside := parsed.aside | refused:
+            await _set_aside(tx, operation, lines, aside, shops.tokens.vault)
         await _checkpoint(tx, further)
     return further
 
 
 def _parse(operation: Operation, lines: Lines) -> _Parsed:
-    parsed = _Parsed([], [], 0, [])
-    sent_at = (operation.shopify_created_at or datetime.now(UTC)).isoformat()
+    parsed = _Parsed([], [], 0, {})
+    sent_at = operation.sent_at
     roots = 0
     for number, line in enumerate(lines.lines, operation.lines_done + 1):
         try:
@@ -144,13 +148,13 @@ def _parse(operation: Operation, lines: Lines) -> _Parsed:
             roots += kind.is_root
             node = kind.decoder.decode(line)
             if operation.is_audit:
-                parsed.audited.extend(kind.audited(node))
+                parsed.audited.append((number, kind.audited(node)))
             else:
-                parsed.rows.extend(kind.rows(node, sent_at))
+                parsed.rows.append((number, kind.rows(node, sent_at)))
         except (BadPayloadError, msgspec.DecodeError, ValueError) as error:
             if operation.attempt == 1 and not _is_json(line):
                 raise CorruptFileError(f"line {number} of the file is no JSON") from error
-            parsed.aside.append((number, line, BadPayloadError(str(error))))
+            parsed.aside[number] = error
     return replace(parsed, roots=roots)
 
 
@@ -163,9 +167,15 @@ def _is_json(line: bytes) -> bool:
 
 
 async def _add_batch(
-    tx: Connection, operation: Operation, rows: list[Row], *, bytes_done: int, closes: bool = False
-) -> None:
-    counts = count(rows)
+    tx: Connection,
+    operation: Operation,
+    pieces: list[tuple[int, list[Row]]],
+    *,
+    bytes_done: int,
+    closes: bool = False,
+) -> dict[int, Exception]:
+    """Stage a batch; returns the lines that Postgres refused."""
+    counts = count(row for _, rows in pieces for row in rows)
     batch_id = await tx.fetchval(
         queries["add_operation_batch"],
         operation.connection_id,
@@ -176,22 +186,25 @@ async def _add_batch(
         counts,
         closes,
     )
-    await stage(tx, batch_id, rows)
+    staged, refused = await stage_pieces(tx, batch_id, pieces)
+    if refused:
+        counts = count(staged)
+        await tx.execute(queries["batch_holds"], batch_id, counts)
     fields: dict[str, Any] = operation.event_fields() | {"bytes_done": bytes_done}
     await emit(tx, StagedBatch(**fields, batch_id=batch_id, source="bulk", rows=counts))
+    return refused
 
 
-async def _set_aside(tx: Connection, operation: Operation, parsed: _Parsed) -> None:
-    for number, line, error in parsed.aside:
-        await tx.execute(
-            queries["set_line_aside"],
-            uuid5(NAMESPACE_URL, f"{operation.gid}#{number}"),
-            f"bulk line {operation.resource}",
-            operation.connection_id,
-            line.decode("utf-8", "replace").replace("\x00", "\ufffd"),
-            f"line {number}: {error}"[:500],
-        )
-        log.warning("bulk.line_set_aside", operation=operation.id, line=number)
+async def _set_aside(
+    tx: Connection, operation: Operation, lines: Lines, aside: dict[int, Exception], vault: TokenVault
+) -> None:
+    texts = []
+    for number, error in sorted(aside.items()):
+        line = lines.lines[number - operation.lines_done - 1]
+        texts.append(text_aside(operation, line, error, number))
+        log.warning("bulk.line_set_aside", operation=operation.id, line=number, error=type(error).__name__)
+    job_id = None if operation.is_audit else operation.job_id
+    await set_texts_aside(tx, operation.connection_id, texts, vault, job_id)
 
 
 async def _checkpoint(tx: Connection, operation: Operation) -> None:

@@ -13,6 +13,7 @@ from shared.db import Connection, load_queries
 from shared.events import BULK_JOBS, JobCompleted, JobFailed, Problem, TableCheck
 from shared.outbox import emit
 from shared.scopes import readable
+from shared.trouble import reconsider
 
 queries = load_queries("bulk_runner")
 
@@ -27,8 +28,8 @@ async def on_job_completed(event: JobCompleted, tx: Connection) -> None:
             await _after_history(event, tx)
         case "catch_up" if status == "catching_up":
             round_ = await tx.fetchval(queries["round_of_job"], event.job_id)
-            await set_status(tx, event.connection_id, "auditing")
             await queue_job(tx, event.connection_id, event.brand_id, "audit", round_=round_)
+            await set_status(tx, event.connection_id, "auditing")
         case "catch_up":
             pass  # one that somebody asked for beside a sync
         case "audit":
@@ -47,8 +48,8 @@ async def _after_history(event: JobCompleted, tx: Connection) -> None:
 
 async def _catch_up(event: JobCompleted, tx: Connection, round_: int) -> None:
     since = await tx.fetchval(queries["history_began"], event.connection_id)
-    await set_status(tx, event.connection_id, "catching_up")
     await queue_job(tx, event.connection_id, event.brand_id, "catch_up", since=since, round_=round_)
+    await set_status(tx, event.connection_id, "catching_up")
 
 
 async def _after_audit(event: JobCompleted, tx: Connection) -> None:
@@ -72,6 +73,7 @@ async def _after_audit(event: JobCompleted, tx: Connection) -> None:
             problem=problem,
         ),
     )
+    await reconsider(tx, event.connection_id)
 
 
 def _problem(differences: list[TableCheck]) -> Problem:

@@ -8,6 +8,7 @@ from datetime import datetime
 from shared.db import Connection, load_queries
 from shared.events import JobKind, JobQueued, Resource
 from shared.outbox import emit
+from shared.trouble import reconsider
 
 queries = load_queries("bulk_runner")
 
@@ -42,5 +43,6 @@ async def queue_job(
 
 
 async def set_status(tx: Connection, connection_id: int, status: str) -> None:
-    """Where the sync stands, for everybody who asks Postgres."""
+    """Where the sync stands, for everybody who asks Postgres. Queue first what makes it stand there."""
     await tx.execute(queries["set_sync_status"], connection_id, status, None)
+    await reconsider(tx, connection_id)

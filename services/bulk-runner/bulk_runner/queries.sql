@@ -59,7 +59,8 @@ select c.id, 'catch_up', (
     where j.connection_id = c.id and j.kind = 'catch_up' and j.state = 'completed'
 )
 from control.connections c
-where c.sync_status = 'live' and not exists (
+where (c.sync_status = 'live' or (c.sync_status = 'attention' and c.problem ->> 'code' = 'set_aside'))
+  and not exists (
     select from control.jobs j
     where j.connection_id = c.id and j.kind = 'catch_up'
       and j.created_at > now() - $1::float8 * interval '1 second'
@@ -227,10 +228,28 @@ update control.bulk_operations set state = 'staged' where id = $1 and state = 'r
 -- all_operations_staged: nothing of the job is left to download
 select not exists (select from control.bulk_operations where job_id = $1 and state not in ('staged', 'split'));
 
--- set_line_aside: a line that is no row; it does not sink its batch
-insert into control.dead_letters (event_id, event_type, service, connection_id, payload, error, deliveries)
-values ($1, $2, 'bulk-runner', $3, $4, $5, 1)
-on conflict (event_id, service) do nothing;
+-- batch_holds: what is left of a batch without the rows that Postgres refused
+update control.batches set rows = $2 where id = $1;
+
+-- texts_aside: how many texts of a connection wait to be read again
+select count(*) from control.dead_letters
+where connection_id = $1 and sealed is not null and replayed_at is null and dropped_at is null;
+
+-- needs_proof: all history is in and nothing is under way, but no audit has said that all is equal
+with newest as (
+    select distinct on (kind) kind, state
+    from control.jobs
+    where connection_id = $1 and kind like 'bulk_%' and state <> 'canceled'
+    order by kind, id desc
+)
+select c.sync_status <> 'live'
+    and exists (select from newest)
+    and not exists (select from newest where state <> 'completed')
+    and not exists (
+        select from control.jobs where connection_id = $1 and state in ('queued', 'running', 'staged')
+    )
+from control.connections c
+where c.id = $1 and c.removed_at is null;
 
 -- compare_tables: Shopify's rows beside ours. What is newer here than in the snapshot counts with Shopify's
 -- figure; what came or went since the snapshot does not count at all

@@ -15,8 +15,9 @@ from ingress.connections import ConnectionsApi, Management
 from ingress.keep_webhooks import WebhookKeeper
 from ingress.oauth import OAuth, OAuthApi
 from ingress.on_connection_created import on_connection_created
+from ingress.on_letter_replayed import on_letter_replayed
 from ingress.webhooks import Inlet, WebhookApp
-from shared.events import ConnectionCreated, ScopesGranted
+from shared.events import ConnectionCreated, LetterReplayed, ScopesGranted
 from shared.health import PATHS, HealthApp
 from shared.http import EXCEPTION_HANDLERS, SecurityHeaders
 from shared.service import Parts, Wiring
@@ -34,10 +35,11 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     settings = parts.settings
     shopify = Shopify(settings, parts.redis)
     tokens = Tokens.of(parts.pool, shopify, settings)
-    inlet = Inlet(parts.pool)
+    inlet = Inlet(parts.pool, tokens.vault)
     register = partial(on_connection_created, tokens=tokens, uri=settings.ingress_url + WEBHOOK_PATH)
     parts.route.on_long(ConnectionCreated, register, workers=4)
     parts.route.on_long(ScopesGranted, register, workers=4)
+    parts.route.on(LetterReplayed, partial(on_letter_replayed, vault=tokens.vault))
     keeper = WebhookKeeper(tokens, settings.ingress_url + WEBHOOK_PATH, settings.webhook_check_every)
     management = Management(tokens, settings.backstock_api_key.get_secret_value())
     oauth = OAuth(tokens, settings)

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from shared.db import Connection, load_queries
+from shared.dead_letters import drop_all
 from shared.events import ConnectionCreated, ConnectionRemoved, ScopesGranted
 from shared.grants import Grant
 from shared.http import ProblemError
@@ -204,6 +205,7 @@ async def remove(tx: Connection, connection_id: int, reason: Any, as_of: datetim
     await tx.execute(queries["cancel_jobs"], connection_id)
     await tx.execute(queries["cancel_operations"], connection_id)
     await tx.execute(queries["forget_subscriptions"], connection_id)
+    await drop_all(tx, connection_id)
     removed = ConnectionRemoved(
         connection_id=connection_id,
         brand_id=brand_id,

@@ -1,6 +1,9 @@
 -- connections_of_shops: which connection a shop's webhooks belong to
 select id, brand_id, shop, scopes from control.connections where shop = any($1) and removed_at is null;
 
+-- connection_to_apply: a store whose webhook is read again
+select id, brand_id, shop, scopes from control.connections where id = $1 and removed_at is null;
+
 -- note_deliveries: what is new of these webhooks; Shopify's id of a delivery is the same when it tries again
 insert into control.webhook_deliveries (connection_id, webhook_id, topic, triggered_at)
 select $1, webhook_id, topic, triggered_at
@@ -70,6 +73,7 @@ set
     access_token_expires_at = null,
     refresh_token = null,
     refresh_token_expires_at = null,
+    trouble = null,
     removed_at = now(),
     updated_at = now()
 where id = $1
@@ -154,7 +158,8 @@ delete from control.oauth_states where expires_at < now();
 -- webhooks_to_check: live connections whose subscriptions nobody has looked at for a while
 select id, brand_id, scopes, webhooks_checked_at
 from control.connections
-where removed_at is null and sync_status = 'live'
+where removed_at is null
+  and (sync_status = 'live' or (sync_status = 'attention' and problem ->> 'code' = 'set_aside'))
   and webhooks_checked_at < now() - $1::float8 * interval '1 second'
 order by webhooks_checked_at
 limit 20;

@@ -40,12 +40,14 @@ from ingress.payloads import (
 )
 from ingress.signatures import is_webhook_signed, shop_domain
 from shared.db import Connection, Pool, load_queries
+from shared.dead_letters import Aside, drop_all, erase, set_aside
 from shared.errors import BackstockError, BadPayloadError
 from shared.events import BulkFinished, ScopesGranted, StagedBatch
 from shared.http import PROBLEM_JSON, ProblemError
 from shared.outbox import emit
-from shared.rows import count, stage
-from shared.stream import bury
+from shared.rows import RedactionRow, count, stage
+from shared.secrets import TokenVault
+from shared.trouble import reconsider
 
 log = structlog.get_logger()
 queries = load_queries("ingress")
@@ -86,15 +88,15 @@ class Delivery:
     triggered_at: datetime
     body: bytes
     change: Change
-    error: BadPayloadError | None = None
+    error: Exception | None = None
     done: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Inlet:
     """Takes deliveries and commits them in groups; a single writer keeps the order of arrival."""
 
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
+    def __init__(self, pool: Pool, vault: TokenVault) -> None:
+        self.pool, self.vault = pool, vault
         self._waiting: asyncio.Queue[Delivery] = asyncio.Queue(LONGEST_QUEUE)
 
     async def take(self, delivery: Delivery) -> Outcome:
@@ -142,7 +144,7 @@ class Inlet:
         (delivery,) = group
         if isinstance(error, (asyncpg.DataError, ValueError)) and delivery.error is None:
             # Postgres refuses a value (a date that is none, a number too large): aside with it.
-            await self._commit([_set_aside(delivery, BadPayloadError(f"{delivery.topic}: {error}"))])
+            await self._commit([_as_set_aside(delivery, error)])
             return
         log.warning("webhook.not_stored", topic=delivery.topic, error=repr(error))
         if not delivery.done.done():
@@ -159,11 +161,11 @@ class Inlet:
             rows = await tx.fetch(queries["connections_of_shops"], sorted(by_shop))
             connections = {row["shop"]: row for row in rows}
             for shop, deliveries in by_shop.items():
-                outcomes |= await _store_for_shop(tx, connections.get(shop), deliveries)
+                outcomes |= await _store_for_shop(tx, connections.get(shop), deliveries, self.vault)
         return [outcomes[id(delivery)] for delivery in group]
 
 
-def _set_aside(delivery: Delivery, error: BadPayloadError) -> Delivery:
+def _as_set_aside(delivery: Delivery, error: Exception) -> Delivery:
     return Delivery(
         delivery.shop,
         delivery.topic,
@@ -177,7 +179,7 @@ def _set_aside(delivery: Delivery, error: BadPayloadError) -> Delivery:
 
 
 async def _store_for_shop(
-    tx: Connection, connection: asyncpg.Record | None, deliveries: Sequence[Delivery]
+    tx: Connection, connection: asyncpg.Record | None, deliveries: Sequence[Delivery], vault: TokenVault
 ) -> dict[int, Outcome]:
     if connection is None:
         for delivery in deliveries:
@@ -185,16 +187,26 @@ async def _store_for_shop(
         return {id(d): _without_connection(d) for d in deliveries}
     new = await _note(tx, connection["id"], deliveries)
     fresh = [d for d in {d.webhook_id: d for d in deliveries}.values() if d.webhook_id in new]
+    await apply(tx, connection, fresh, vault)
+    staged = {id(d) for d in fresh}
+    return {id(d): _outcome(d) if id(d) in staged else Outcome.DUPLICATE for d in deliveries}
+
+
+async def apply(
+    tx: Connection, connection: asyncpg.Record, fresh: Sequence[Delivery], vault: TokenVault
+) -> None:
+    """What the deliveries of one store bring: rows, effects, and what has to be set aside."""
     if rows := [row for d in fresh for row in d.change.rows]:
         await _stage(tx, connection, rows)
+        await _erase_letters(tx, connection["id"], rows)
     for delivery in fresh:
         await _note_compliance(tx, connection["id"], delivery)
         if delivery.error:
-            await _bury(tx, connection["id"], delivery)
+            await _put_aside(tx, connection["id"], delivery, delivery.error, vault)
         if delivery.change.effect:
             await _carry_out(tx, connection, delivery.change.effect, delivery.triggered_at)
-    staged = {id(d) for d in fresh}
-    return {id(d): _outcome(d) if id(d) in staged else Outcome.DUPLICATE for d in deliveries}
+    if any(delivery.error for delivery in fresh):
+        await reconsider(tx, connection["id"])
 
 
 def _without_connection(delivery: Delivery) -> Outcome:
@@ -233,6 +245,18 @@ async def _stage(tx: Connection, connection: asyncpg.Record, rows: Sequence[Any]
     )
 
 
+async def _erase_letters(tx: Connection, connection_id: int, rows: Sequence[Any]) -> None:
+    """A privacy request reaches the texts that were set aside, too."""
+    for row in rows:
+        if isinstance(row, RedactionRow) and row.whole_shop:
+            await drop_all(tx, connection_id)
+        elif isinstance(row, RedactionRow):
+            ids = [*row.order_ids, *([row.customer_id] if row.customer_id else [])]
+            await erase(tx, connection_id, ids)
+    if any(isinstance(row, RedactionRow) for row in rows):
+        await reconsider(tx, connection_id)
+
+
 async def _note_compliance(tx: Connection, connection_id: int | None, delivery: Delivery) -> None:
     if isinstance(delivery.change.effect, ComplianceRequest):
         await tx.execute(
@@ -245,17 +269,17 @@ async def _note_compliance(tx: Connection, connection_id: int | None, delivery: 
         )
 
 
-async def _bury(tx: Connection, connection_id: int, delivery: Delivery) -> None:
-    await bury(
-        tx,
-        event_id=uuid5(NAMESPACE_URL, f"{delivery.shop}/{delivery.webhook_id}"),
-        event_type=f"webhook {delivery.topic}",
-        service="ingress",
-        connection_id=connection_id,
-        payload=delivery.body.decode("utf-8", "replace").replace("\x00", "\ufffd"),
-        error=delivery.error or BadPayloadError(delivery.topic),
-        deliveries=1,
+async def _put_aside(
+    tx: Connection, connection_id: int, delivery: Delivery, error: Exception, vault: TokenVault
+) -> None:
+    aside = Aside(
+        key=uuid5(NAMESPACE_URL, f"{delivery.shop}/{delivery.webhook_id}"),
+        kind=f"webhook {delivery.topic}",
+        text=delivery.body,
+        error=error,
+        context={"topic": delivery.topic, "triggered_at": delivery.triggered_at.isoformat()},
     )
+    await set_aside(tx, aside, "ingress", connection_id, vault, None)
 
 
 async def _carry_out(

@@ -257,12 +257,16 @@ def _last_error(progress: Progress) -> Trouble | None:
     if measure.is_removed(progress):
         reason = progress.removed_reason
         return Trouble(reason, REMOVED.get(reason, "The store was removed."), "Connect the store again.")
+    letters = progress.letters.trouble if progress.letters else None
     failures = [
-        failure for kind in sorted(progress.failures) if (failure := measure.open_failure(progress, kind))
+        failure
+        for kind in sorted(progress.failures)
+        # A difference that an audit found is mostly what was set aside.
+        if not (letters and kind == "audit") and (failure := measure.open_failure(progress, kind))
     ]
     if failures:
         return max(failures, key=lambda failure: (failure.final, failure.at)).trouble
-    return progress.webhooks_trouble
+    return letters or progress.webhooks_trouble
 
 
 def _notices(progress: Progress, pause: Pause | None) -> Iterator[Notice]:

@@ -33,8 +33,11 @@ def status(progress: Progress) -> Status:
     """Where the sync stands, as one word."""
     if is_removed(progress) or any(needs_help(progress, kind) for kind in progress.failures):
         return "attention"
+    worry = progress.letters if progress.letters and progress.letters.trouble else None
+    if worry and worry.halts:
+        return "attention"
     if progress.audit and progress.audit.equal:
-        return "live"
+        return "attention" if worry else "live"
     return _step(progress)
 
 

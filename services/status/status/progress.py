@@ -32,6 +32,7 @@ from shared.events import (
     ShopWaits,
     StagedBatch,
     TableCheck,
+    TroubleChanged,
     WebhooksRegistered,
 )
 from status.measure import percent
@@ -49,6 +50,7 @@ from status.state import (
     Pause,
     Progress,
     Trouble,
+    Worry,
 )
 
 V = TypeVar("V", Completion, Count, Failure)
@@ -67,7 +69,7 @@ def reduce(progress: Progress, event: Event) -> Progress:
     return replace(after, percent=max(after.percent, percent(after)))
 
 
-def _apply(progress: Progress, event: Event) -> Progress:  # noqa: C901, PLR0911 - a table: one line an event
+def _apply(progress: Progress, event: Event) -> Progress:  # noqa: C901, PLR0911, PLR0912 - a table
     match event:
         case ConnectionCreated():
             at = _later(progress.connected_at, event.occurred_at)
@@ -105,6 +107,8 @@ def _apply(progress: Progress, event: Event) -> Progress:  # noqa: C901, PLR0911
         case ShopWaits():
             pause = Pause(event.occurred_at, event.until, event.reason)
             return replace(progress, pause=max(progress.pause or pause, pause, key=_age))
+        case TroubleChanged():
+            return _trouble_changed(progress, event)
         case _:
             raise TypeError(f"{type(event).__name__} says nothing about progress")
 
@@ -124,6 +128,7 @@ def _end(progress: Progress, event: ConnectionRemoved) -> Progress:
         webhooks_at=progress.webhooks_at if registered else None,
         webhooks_trouble=progress.webhooks_trouble if registered else None,
         pause=progress.pause if progress.pause and progress.pause.at > line else None,
+        letters=progress.letters if progress.letters and progress.letters.at > line else None,
         percent=0.0,
         removed_at=line,
         removed_reason=event.reason,
@@ -159,6 +164,12 @@ def _webhooks_registered(progress: Progress, event: WebhooksRegistered) -> Progr
         return progress
     trouble = Trouble.of(event.problem) if event.problem else None
     return replace(progress, webhooks_at=event.occurred_at, webhooks_trouble=trouble)
+
+
+def _trouble_changed(progress: Progress, event: TroubleChanged) -> Progress:
+    trouble = Trouble.of(event.problem) if event.problem else None
+    worry = Worry(event.occurred_at, trouble, event.halts)
+    return replace(progress, letters=max(progress.letters or worry, worry, key=lambda w: (w.at, repr(w))))
 
 
 def _job_queued(progress: Progress, event: JobQueued) -> Progress:

@@ -92,6 +92,14 @@ class Failure(Struct, frozen=True):
     final: bool
 
 
+class Worry(Struct, frozen=True, omit_defaults=True):
+    """What the newest judgement of the store's dead letters says; without trouble it is over."""
+
+    at: datetime
+    trouble: Trouble | None = None
+    halts: bool = False
+
+
 class Check(Struct, frozen=True, rename="camel"):
     """One table of an audit: Shopify's figures beside ours (sums are decimal strings)."""
 
@@ -134,6 +142,7 @@ class Progress(Struct, frozen=True, omit_defaults=True):
     failures: dict[JobKind, Failure] = field(default_factory=dict)
     audit: Audit | None = None
     pause: Pause | None = None
+    letters: Worry | None = None
     percent: float = 0.0  # the highest so far: the only thing that depends on the order
     missing_scopes: tuple[str, ...] = ()
     removed_at: datetime | None = None

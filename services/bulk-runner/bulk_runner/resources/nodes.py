@@ -55,6 +55,11 @@ class Nodes(msgspec.Struct, Generic[T], rename="camel"):
     page_info: PageInfo
 
 
+class _Ids(msgspec.Struct):
+    id: str
+    parent: str | None = msgspec.field(name="__parentId", default=None)
+
+
 @dataclass(frozen=True)
 class Page:
     """A page as rows, and the cursor after it."""
@@ -79,6 +84,12 @@ def type_of(line: bytes) -> str:
     if found is None:
         raise BadPayloadError("the line has no Shopify id")
     return found[1].decode()
+
+
+def parent_of(line: bytes) -> int:
+    """The id of the object that a line belongs to: its parent's, or its own."""
+    found = msgspec.json.decode(line, type=_Ids)
+    return parent_id(found.parent or found.id)
 
 
 def numeric_id(gid: str) -> int:

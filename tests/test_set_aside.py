@@ -1,0 +1,92 @@
+"""A row that cannot be read or stored does not sink its batch: it is kept, shown, and healed by a replay."""
+
+from __future__ import annotations
+
+import json
+
+import asyncpg
+from stores import TOKEN, Store, make_store
+
+from bulk_runner.documents import document
+from bulk_runner.resources import customers
+from shared.db import connect
+from shared.dead_letters import replay
+from shared.secrets import TokenVault
+
+WITHIN = 60  # seconds
+
+
+async def customer_lines(store: Store) -> list[dict]:
+    """The store's customers, in the form of a bulk file's lines."""
+    answer = await store.http.post(
+        f"{store.services.sandbox_url}/{store.shop}/admin/api/2026-10/graphql.json",
+        json={"query": document(customers.PATH, "CustomersPage"), "variables": {"first": 100, "search": ""}},
+        headers={"X-Shopify-Access-Token": TOKEN},
+    )
+    return answer.json()["data"]["customers"]["nodes"]
+
+
+async def open_letters(store: Store) -> list[asyncpg.Record]:
+    return await store.db.fetch(
+        "select * from control.dead_letters where replayed_at is null and dropped_at is null order by id"
+    )
+
+
+async def replay_all(database_url: str, letters: list[asyncpg.Record]) -> None:
+    pool = await connect(database_url, service="test", size=1)
+    async with pool.acquire() as tx, tx.transaction():
+        for letter in letters:
+            await replay(tx, letter["id"])
+    await pool.close()
+
+
+async def test_bad_lines_of_a_file_do_not_sink_their_batch(services, database_url, until):
+    """One is no row, one Postgres refuses: all else is here, the brand says so, a replay heals."""
+    await services.start_all()
+    async with make_store(services, orders=12) as store:
+        nodes = await customer_lines(store)
+        good = [json.dumps(node) for node in nodes]
+        nodes[0]["amountSpent"]["amount"] = "1e200000"  # no numeric
+        nodes[1]["tags"] = "no list"
+        await store.post("load", bulk={"customers": "".join(json.dumps(node) + "\n" for node in nodes)})
+        await store.connect()
+        await until(lambda: shows(store, "attention", "set_aside"), WITHIN)
+
+        assert sorted(await store.differences()) == sorted(
+            f"customers {node['id'].rpartition('/')[2]} is missing" for node in nodes[:2]
+        )
+        letters = await open_letters(store)
+        assert [letter["event_type"] for letter in letters] == ["bulk line customers"] * 2
+        assert "customers.amount_spent" in letters[1]["error"] + letters[0]["error"]
+        assert all(letter["payload"] == "" and letter["mentions"] for letter in letters)
+
+        await replay_all(database_url, letters)  # by the code that could not read them before
+        await until(lambda: died_again(store, letters), WITHIN)
+        assert await shows(store, "attention", "set_aside")
+
+        vault = TokenVault((services.env["BACKSTOCK_SECRET_KEYS"],))
+        for letter in letters:  # as if by code that can
+            line = next(line for line in good if gid_of(letter, vault) == json.loads(line)["id"])
+            await store.db.execute(
+                "update control.dead_letters set sealed = $2 where id = $1",
+                letter["id"],
+                vault.seal(line.encode()),
+            )
+        await replay_all(database_url, letters)
+        await until(store.is_live, WITHIN)
+        assert await store.differences() == []
+        assert await open_letters(store) == []
+
+
+def gid_of(letter: asyncpg.Record, vault: TokenVault) -> str:
+    return json.loads(vault.unseal(letter["sealed"]))["id"]
+
+
+async def shows(store: Store, status: str, code: str) -> bool:
+    row = await store.db.fetchrow("select sync_status, problem::text from control.connections")
+    return bool(row["sync_status"] == status and f'"code": "{code}"' in row["problem"])
+
+
+async def died_again(store: Store, letters: list[asyncpg.Record]) -> bool:
+    now = await open_letters(store)
+    return [letter["deliveries"] for letter in now] == [letter["deliveries"] + 1 for letter in letters]
