@@ -7,6 +7,8 @@ import sys
 
 import structlog
 
+from shared.masking import mask_record
+
 
 def configure_logs(service: str, level: str = "INFO") -> None:
     """Send structlog and the standard library's records to stderr as JSON lines that carry `service`."""
@@ -28,6 +30,7 @@ def configure_logs(service: str, level: str = "INFO") -> None:
             foreign_pre_chain=shared_steps,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                mask_record,
                 structlog.processors.JSONRenderer(),
             ],
         )
