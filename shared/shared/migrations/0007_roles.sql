@@ -70,7 +70,7 @@ begin
             perform control.allow(service, 'select, insert, update', 'control.dead_letters');
             perform control.allow(service, format('select (%s)', open_columns), 'control.connections');
             -- A message that nobody can handle fails its job, whoever buries it.
-            perform control.allow(service, 'update (sync_status, problem, updated_at)', 'control.connections');
+            perform control.allow(service, 'update (sync_status, problem, trouble, updated_at)', 'control.connections');
             perform control.allow(service, 'select, update (state, problem, ended_at)', 'control.jobs');
         end if;
     end loop;
