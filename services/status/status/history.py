@@ -59,7 +59,7 @@ async def delete_events(tx: Connection, older_than: float, limit: int) -> int:
     rows = await tx.fetch(queries["old_events"], older_than, limit)
     of_status: dict[int, list[Event]] = defaultdict(list)
     for row in rows:
-        if "status" in row["consumers"] and (event := read_event(row)):
+        if row["counted"] and (event := read_event(row)):
             of_status[event.connection_id].append(event)
     await _add_to_baselines(tx, of_status)
     await tx.execute(queries["delete_events"], [row["id"] for row in rows])

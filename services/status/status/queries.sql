@@ -59,11 +59,18 @@ for update;
 update control.progress_baseline set state = $2::text::jsonb, events = $3, updated_at = now()
 where connection_id = $1;
 
--- old_events: handled by all, so many seconds ago, and by none put aside
-select o.id, o.event_type, o.payload, o.consumers
+-- old_events: handled by all, so many seconds ago, and by none put aside, unless it was dropped for good;
+-- what status itself had put aside was never counted
+select
+    o.id, o.event_type, o.payload,
+    'status' = any(o.consumers) and not exists (
+        select from control.dead_letters d
+        where d.event_id = o.event_id and d.service = 'status' and d.replayed_at is null
+    ) as counted
 from control.outbox o
 where o.settled_at < now() - $1::float8 * interval '1 second' and not exists (
-    select from control.dead_letters d where d.event_id = o.event_id and d.replayed_at is null
+    select from control.dead_letters d
+    where d.event_id = o.event_id and d.replayed_at is null and to_jsonb(d) ->> 'dropped_at' is null
 )
 order by o.settled_at
 limit $2
