@@ -270,3 +270,35 @@ limit $2;
 update control.connections
 set access_token = coalesce($3, access_token), refresh_token = coalesce($4, refresh_token)
 where id = $1 and access_token = $2;
+
+-- forget_inbox: the event is settled and pruned from the outbox; while it is there, the inbox is read with it
+delete from control.inbox where ctid = any(array(
+    select i.ctid from control.inbox i
+    where i.handled_at < now() - $1::float8 * interval '1 day'
+      and not exists (select from control.outbox o where o.event_id = i.event_id)
+      and not exists (
+        select from control.dead_letters d
+        where d.event_id = i.event_id and d.replayed_at is null and d.dropped_at is null
+      )
+    order by i.handled_at
+    limit $2
+));
+
+-- forget_deliveries: Shopify repeats a webhook for hours, not for days
+delete from control.webhook_deliveries where ctid = any(array(
+    select ctid from control.webhook_deliveries
+    where received_at < now() - $1::float8 * interval '1 day' order by received_at limit $2
+));
+
+-- forget_letters: replayed or dropped long ago; open ones stay
+delete from control.dead_letters where id = any(array(
+    select id from control.dead_letters
+    where greatest(replayed_at, dropped_at) < now() - $1::float8 * interval '1 day'
+    order by id limit $2
+));
+
+-- forget_batches: promoted long ago; what is not promoted stays
+delete from control.batches where id = any(array(
+    select id from control.batches
+    where promoted_at < now() - $1::float8 * interval '1 day' order by promoted_at limit $2
+));

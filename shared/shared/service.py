@@ -31,6 +31,7 @@ from shared.health import HealthApp, Readiness
 from shared.http import SecurityHeaders
 from shared.logs import configure_logs
 from shared.outbox import Relay
+from shared.retention import Retention
 from shared.settings import Settings, bind_address, load_settings
 from shared.sockets import LOOK_EVERY, ClientConnection, Gate
 from shared.stream import Route, check_redis, make_broker
@@ -97,7 +98,12 @@ async def _run(service: Service, settings: Settings, wire: Wire) -> None:
             else _listen("HEALTH_BIND", settings.health_bind)
         )
         async with asyncio.TaskGroup() as tasks:
-            jobs: tuple[Task, ...] = (parts.route.run, Relay(parts.pool, parts.redis).run, *wiring.tasks)
+            jobs: tuple[Task, ...] = (
+                parts.route.run,
+                Relay(parts.pool, parts.redis).run,
+                Retention(parts.pool).run,
+                *wiring.tasks,
+            )
             working = [tasks.create_task(job()) for job in jobs]
             serving = tasks.create_task(server.serve(sockets=[listener])) if listener else None
             log.info("service.started", bind=wiring.bind or settings.health_bind or None)
