@@ -32,6 +32,9 @@ audit: .venv/.ready ## known vulnerabilities of the locked packages
 mutations: .venv/.ready ## switch each mechanism off once and see its test fail (ARGS="fencing" for one)
 	$(BIN)/python -m mutations $(ARGS)
 
+fuzz: .venv/.ready ## mutated webhooks and API calls, more of them, from a new seed (EXAMPLES=1000, SEED=0)
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),300) timeout 600 $(BIN)/pytest tests/test_fuzz.py --timeout 600 --hypothesis-seed=$(or $(SEED),random)
+
 format: .venv/.ready ## put every file into the one style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -55,4 +58,4 @@ distclean: clean ## clean, and remove .venv as well
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,$(MEMBERS))
 	@touch $@
 
-.PHONY: help setup demo up test check audit mutations chaos format clean distclean
+.PHONY: help setup demo up test check audit mutations chaos fuzz format clean distclean

@@ -13,6 +13,7 @@ import structlog
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import ExceptionHandlersMap
 
 log = structlog.get_logger()
@@ -76,6 +77,28 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+class Problem(msgspec.Struct):
+    """A problem document (RFC 9457), as the OpenAPI documents describe it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def problems(*statuses: int) -> dict[int, ResponseSpec]:
+    """The refusals of a call, for its description."""
+    return {
+        status: ResponseSpec(
+            Problem,
+            generate_examples=False,
+            description=HTTPStatus(status).phrase,
+            media_type=PROBLEM_JSON,
+        )
+        for status in statuses
+    }
 
 
 def unauthorized(detail: str) -> ProblemError:

@@ -23,7 +23,7 @@ from shared.db import Connection, load_queries
 from shared.errors import PermanentError
 from shared.events import JobKind, JobQueued
 from shared.grants import Grant
-from shared.http import ProblemError, bearer, is_api_key, unauthorized
+from shared.http import ProblemError, bearer, is_api_key, problems, unauthorized
 from shared.outbox import emit
 from shared.shopify import ShopifyUnavailableError, StoreError
 from shared.tokens import Tokens
@@ -139,7 +139,7 @@ class ConnectionsApi(Controller):
     guards = (needs_api_key,)
     tags = ("management",)
 
-    @post("/connections", status_code=201)
+    @post("/connections", status_code=201, responses=problems(400, 401, 409, 413, 422, 503))
     async def connect(
         self, data: NewConnection, management: NamedDependency[Management]
     ) -> ConnectionDocument:
@@ -161,7 +161,7 @@ class ConnectionsApi(Controller):
                 409, "Brand in use", f"brand {brand_id} belongs to {taken}: use another brandId for {shop}"
             ) from None
 
-    @get("/connections")
+    @get("/connections", responses=problems(400, 401, 503))
     async def list_connections(
         self,
         management: NamedDependency[Management],
@@ -172,7 +172,7 @@ class ConnectionsApi(Controller):
         rows = await management.pool.fetch(queries["list_connections"], limit, offset)
         return [document(row) for row in rows]
 
-    @get("/connections/{connection_id:int}")
+    @get("/connections/{connection_id:int}", responses=problems(400, 401, 404, 503))
     async def read(
         self, connection_id: ConnectionId, management: NamedDependency[Management]
     ) -> ConnectionDocument:
@@ -182,7 +182,7 @@ class ConnectionsApi(Controller):
             raise _unknown_connection(connection_id)
         return document(row)
 
-    @delete("/connections/{connection_id:int}")
+    @delete("/connections/{connection_id:int}", responses=problems(400, 401, 404, 503))
     async def disconnect(self, connection_id: ConnectionId, management: NamedDependency[Management]) -> None:
         """Disconnect a store: its token and its webhooks go, its data stay."""
         row = await management.pool.fetchrow(queries["connection_by_id"], connection_id)
@@ -192,7 +192,7 @@ class ConnectionsApi(Controller):
         async with management.pool.acquire() as tx, tx.transaction():
             await remove(tx, connection_id, "disconnected")
 
-    @post("/sync/{brand_id:str}", status_code=202)
+    @post("/sync/{brand_id:str}", status_code=202, responses=problems(400, 401, 404, 413, 503))
     async def sync(
         self, brand_id: str, data: SyncRequest, management: NamedDependency[Management]
     ) -> SyncAccepted:

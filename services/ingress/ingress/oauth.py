@@ -29,7 +29,7 @@ from ingress.signatures import is_redirect_signed, shop_domain
 from ingress.starts import Starts
 from shared.db import load_queries
 from shared.grants import Grant
-from shared.http import ProblemError
+from shared.http import ProblemError, problems
 from shared.secrets import WidgetTokens
 from shared.settings import Settings
 from shared.shopify import ShopifyUnavailableError, StoreError
@@ -265,7 +265,7 @@ class OAuthApi(Controller):
     path = START_PATH
     tags = ("oauth",)
 
-    @get(status_code=302)
+    @get(status_code=302, responses=problems(400, 409, 429, 503))
     async def begin(
         self, request: AnyRequest, oauth: NamedDependency[OAuth], shop: Name = "", brand: Name = ""
     ) -> Response[None]:
@@ -279,7 +279,7 @@ class OAuthApi(Controller):
             raise _too_many(wait)
         return await oauth.begin(domain, valid_brand(brand, "brand"), request.cookies.get(COOKIE, ""))
 
-    @get("/callback", status_code=302)
+    @get("/callback", status_code=302, responses=problems(400, 401, 403, 409, 422, 503))
     async def finish(self, request: AnyRequest, oauth: NamedDependency[OAuth]) -> Response[None]:
         """Shopify sends the merchant back: the store is connected, on to its dashboard."""
         return await oauth.finish(request.scope["query_string"], request.cookies.get(COOKIE, ""))

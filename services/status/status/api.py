@@ -15,6 +15,7 @@ from litestar.params import HeaderParameter, Parameter, QueryParameter
 from litestar.types import ASGIApp
 
 from shared.db import Pool, load_queries
+from shared.http import problems
 from shared.secrets import WidgetTokens
 from status.access import Access
 from status.data import Data, DataReader
@@ -78,7 +79,7 @@ class SyncApi(Controller):
     path = "/api/sync"
     tags = ("progress",)
 
-    @get()
+    @get(responses=problems(400, 401, 503))
     async def list_brands(
         self,
         request: AnyRequest,
@@ -96,7 +97,7 @@ class SyncApi(Controller):
         page = Page(brands, rows[-1]["brand_id"] if len(rows) == limit else None)
         return Response(page, headers=REVALIDATE)
 
-    @get("/{brand_id:str}/status")
+    @get("/{brand_id:str}/status", responses=problems(400, 401, 403, 404, 503))
     async def status(
         self, request: AnyRequest, reading: Reading, brand_id: BrandId, etag: Etag = ""
     ) -> Response[Document | None]:
@@ -120,13 +121,13 @@ class SyncApi(Controller):
         reading.access.check_reader(request, brand_id)
         return EventStream(reading.hub, brand_id, last_event_id or seen)
 
-    @get("/{brand_id:str}/data")
+    @get("/{brand_id:str}/data", responses=problems(400, 401, 403, 404, 503))
     async def data(self, request: AnyRequest, reading: Reading, brand_id: BrandId) -> Response[Data]:
         """What has landed so far: totals, newest orders, orders over time, best products."""
         snapshot = await reading.brand(request, brand_id)
         return Response(await reading.data.read(snapshot.connection_id), headers=REVALIDATE)
 
-    @post("/{brand_id:str}/token")
+    @post("/{brand_id:str}/token", responses=problems(400, 401, 404, 503))
     async def token(self, request: AnyRequest, reading: Reading, brand_id: BrandId) -> Response[Token]:
         """A short-lived token that reads this brand and nothing else."""
         token = await reading.token(request, brand_id)
