@@ -70,7 +70,7 @@ select
 from control.outbox o
 where o.settled_at < now() - $1::float8 * interval '1 second' and not exists (
     select from control.dead_letters d
-    where d.event_id = o.event_id and d.replayed_at is null and to_jsonb(d) ->> 'dropped_at' is null
+    where d.event_id = o.event_id and d.replayed_at is null and d.dropped_at is null
 )
 order by o.settled_at
 limit $2

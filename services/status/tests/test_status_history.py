@@ -9,10 +9,10 @@ import pytest
 from status_history import Story, first_sync
 
 from shared.db import connect
+from shared.dead_letters import bury
 from shared.errors import LeaseLostError
 from shared.lease import lease
 from shared.outbox import emit
-from shared.stream import bury
 from status import prune
 from status.history import delete_events
 from status.on_event import ProgressWriter
@@ -131,7 +131,7 @@ async def test_a_rebuild_beside_the_running_service_counts_each_event_once(pool)
 
 
 async def test_what_is_not_handled_or_put_aside_is_neither_counted_nor_deleted(pool):
-    """A dead letter can be sent again, and counts then."""
+    """A dead letter can be sent again, and counts then; one that was dropped goes, and never counts."""
     story = await store(pool)
     job = story.queued("bulk_orders", orders=100)
     staged, promoted = story.batch(job, {"orders": 40}, "bulk")
@@ -143,16 +143,19 @@ async def test_what_is_not_handled_or_put_aside_is_neither_counted_nor_deleted(p
             event_id=promoted.event_id,
             event_type="Promoted",
             service="status",
-            connection_id=1,
             payload="{}",
             error=TypeError("x"),
             deliveries=6,
+            event=None,
         )
     await settle(pool, job, promoted)
     assert (await rebuild(pool, 1, ())).events == 1
     assert await delete(pool) == 1
     left = await pool.fetch("select event_type from control.outbox order by id")
     assert [row["event_type"] for row in left] == ["StagedBatch", "Promoted"]
+    await pool.execute("update control.dead_letters set dropped_at = now()")
+    assert await delete(pool) == 1
+    assert (await rebuild(pool, 1, ())).events == 1
 
 
 async def test_an_event_that_was_counted_and_deleted_is_not_counted_again(pool):
