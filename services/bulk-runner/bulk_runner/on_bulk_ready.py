@@ -151,7 +151,7 @@ def _parse(operation: Operation, lines: Lines) -> _Parsed:
                 parsed.audited.append((number, kind.audited(node)))
             else:
                 parsed.rows.append((number, kind.rows(node, sent_at)))
-        except (BadPayloadError, msgspec.DecodeError, ValueError) as error:
+        except (BadPayloadError, msgspec.DecodeError, ValueError, RecursionError) as error:
             if operation.attempt == 1 and not _is_json(line):
                 raise CorruptFileError(f"line {number} of the file is no JSON") from error
             parsed.aside[number] = error
