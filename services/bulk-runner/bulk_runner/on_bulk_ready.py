@@ -161,7 +161,7 @@ def _parse(operation: Operation, lines: Lines) -> _Parsed:
 def _is_json(line: bytes) -> bool:
     try:
         msgspec.json.decode(line)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return False
     return True
 
