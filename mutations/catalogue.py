@@ -82,8 +82,8 @@ MUTATIONS = (
         "guard",
         "a subscriber that Redis took down stays down",
         f"{SHARED}/stream.py",
-        "                for subscriber in dead:\n                    await subscriber.start()",
-        "                for subscriber in dead:\n                    del subscriber",
+        "                    for subscriber in dead:\n                        await subscriber.start()",
+        "                    for subscriber in dead:\n                        del subscriber",
         f"{STREAM_TESTS}::test_an_emptied_redis_heals",
     ),
     Mutation(

@@ -375,8 +375,8 @@ async def _handled_both(pool):
 async def test_what_was_in_an_emptied_redis_is_sent_again_at_once(pool, client, consuming, until):
     """Nobody waits for the sweeper: the relay publishes what was not handled."""
     handler = Handler()
-    async with consuming(handler, resend_after=600):
-        await until(lambda: client.exists(STREAM))
+    async with consuming(handler, resend_after=600) as route:
+        await until(route.is_running)
         lost = event(1)  # published, as the outbox says, and gone with the stream
         await pool.execute(
             "insert into control.outbox "
