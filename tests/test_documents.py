@@ -30,6 +30,7 @@ from graphql.utilities import strip_ignored_characters
 from graphql.validation import specified_rules
 
 from bulk_runner.bulk_operation import PATHS
+from bulk_runner import heal
 from bulk_runner.documents import bulk_document, definitions, document
 from bulk_runner.resources import customers, orders, products, refunds
 
@@ -46,6 +47,10 @@ SIZES = {
     "CustomersPage": {"first": customers.PAGE_SIZE},
     "ProductsPage": {"first": products.PAGE_SIZE},
     "RefundLines": {"ids": refunds.AT_ONCE},
+    "OrdersById": {"ids": heal.AT_ONCE},
+    "CustomersById": {"ids": heal.AT_ONCE},
+    "ProductsById": {"ids": heal.AT_ONCE},
+    "StillThere": {"ids": heal.AT_ONCE},
 }
 
 

@@ -71,6 +71,24 @@ class LastError(msgspec.Struct, rename="camel"):
     action: str = ""
 
 
+class TableCheck(msgspec.Struct, rename="camel"):
+    table: str
+    shopify_count: int
+    our_count: int
+    equal: bool
+    shopify_sum: str | None = None
+    our_sum: str | None = None
+    missing: int = 0
+    different: int = 0
+    extra: int = 0
+
+
+class Audit(msgspec.Struct, rename="camel"):
+    equal: bool
+    completed_at: str
+    tables: list[TableCheck] = []
+
+
 class Progress(msgspec.Struct, rename="camel"):
     """The progress document, as far as a terminal shows it."""
 
@@ -85,6 +103,7 @@ class Progress(msgspec.Struct, rename="camel"):
     notices: list[Notice] = []
     throttled_until: str | None = None
     last_error: LastError | None = None
+    audit: Audit | None = None
 
 
 class Connection(msgspec.Struct, rename="camel"):

@@ -17,6 +17,7 @@ from rich.markup import escape
 from backstock import demo as demonstration
 from backstock import progress
 from backstock.api import LIVE, Api, Progress
+from backstock.audit import audit as compare_now
 from backstock.checks import check_postgres, findings
 from backstock.dead_letters_commands import dead_letters_app
 from backstock.dead_letters_commands import replay as replay_dead_letters
@@ -48,6 +49,7 @@ T = TypeVar("T")
 LOG_WIDTH = 160  # characters
 DEMO_ORDERS = 20_000
 DEMO_WITHIN = 600.0  # seconds; it takes a fraction of that on two busy cores
+AUDIT_WITHIN = 3600.0  # seconds; a large store is read whole, by bulk operations
 DASHBOARDS_SHOWN = 10
 DEFAULT_JOBS = ("bulk_orders", "bulk_customers", "bulk_products")
 
@@ -220,6 +222,23 @@ def rebuild_progress(
 
     configure_logs("backstock", "WARNING")
     console.print(progress.table(_run(progress.rebuild_progress(url, brand, scopes, reset=reset))))
+
+
+@command
+def audit(
+    brand: BrandArgument,
+    heal: Annotated[
+        bool, typer.Option("--heal", help="Wait until what differs is repaired and compared again.")
+    ] = False,
+    limit: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="Give up after so long.")
+    ] = AUDIT_WITHIN,
+) -> None:
+    """Compare a brand's rows with Shopify's now; exit code 0 only if all are equal."""
+    if not _call(lambda api: compare_now(api, console, brand, heal=heal, limit=limit)):
+        hint = "" if heal else f"; it is being repaired: `backstock audit {brand} --heal` waits for that"
+        raise CommandError(f"{brand} differs from Shopify{hint}")
+    console.print("[green]Everything that Shopify holds is here.[/]")
 
 
 @command

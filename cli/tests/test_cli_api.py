@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from backstock.api import Api, Progress
+from backstock.audit import audit
 from backstock.errors import CommandError
 from backstock.server import free_port
 from backstock.watch import bars, watch
@@ -214,3 +215,28 @@ async def test_a_terminal_shows_the_newest_state():
     """With a terminal the screen ends with the last document."""
     text, _ = await shown([document(10), document(100, "live")], terminal=True)
     assert "b: live, 100 %" in text
+
+
+def audited(at, *, extra):
+    check = {"table": "orders", "shopifyCount": 9, "ourCount": 9 + extra, "extra": extra, "equal": not extra}
+    return {"equal": not extra, "completedAt": at, "tables": [check]}
+
+
+@pytest.mark.parametrize(("heal", "equal"), [(False, False), (True, True)])
+async def test_an_audit_shows_new_results_only_and_heal_waits_for_an_equal_one(monkeypatch, heal, equal):
+    """The result from before is not shown; the first new one counts, or with --heal the first equal one."""
+    monkeypatch.setattr("backstock.audit.LOOK_EVERY", 0.01)
+    old = document(100, "live", audit=audited("1", extra=0))
+    found = document(100, "auditing", audit=audited("2", extra=1))
+    healed = document(100, "live", audit=audited("3", extra=0))
+    looks = iter([old, old, found, found, healed])
+
+    def answer(line):
+        body = "{}" if line.startswith("POST") else json.dumps(next(looks))
+        return 202 if line.startswith("POST") else 200, "application/json", body
+
+    console = Console(file=io.StringIO(), width=160)
+    async with serving(answer) as (api, requests):
+        assert await audit(api, console, "b", heal=heal, limit=10) is equal
+    assert [line for line, _ in requests if line.startswith("POST")] == ["POST /api/sync/b"]
+    assert console.file.getvalue().count("NOT EQUAL") == 1

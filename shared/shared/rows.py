@@ -217,6 +217,7 @@ class AuditedRow(NamedTuple):
     parent_id: int | None
     updated_at: str | None
     amount: str | None
+    tags: list[str] | None = None
 
 
 Row: TypeAlias = (

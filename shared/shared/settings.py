@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     paged_up_to: int = Field(250, ge=0, le=10_000)
     bulk_stuck_after: float = Field(900, ge=1)
     catch_up_every: float = Field(3600, ge=1)
+    audit_every: float = Field(86400, ge=1)
     webhook_check_every: float = Field(3600, ge=1)
     keep_events_days: float = Field(30, ge=0, le=3650)
     request_within: float = Field(10, ge=0.5, le=600)

@@ -69,8 +69,9 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     route.on_long(LetterReplayed, partial(on_letter_replayed, shops=shops), workers=LETTERS_AT_ONCE)
     try:
         scheduler = Scheduler(shops, parts.settings.bulk_stuck_after)
-        schedule = Schedule(parts.pool, parts.settings.catch_up_every)
-        yield Wiring(tasks=(scheduler.run, schedule.run, waits.run))
+        catch_ups = Schedule(parts.pool, "catch_up", parts.settings.catch_up_every)
+        audits = Schedule(parts.pool, "audit", parts.settings.audit_every)
+        yield Wiring(tasks=(scheduler.run, catch_ups.run, audits.run, waits.run))
     finally:
         await shopify.close()
 

@@ -24,6 +24,8 @@ from shared.shopify import Shop
 log = structlog.get_logger()
 queries = load_queries("bulk_runner")
 
+HEALED_A_ROUND = 5_000  # objects; where more differ, loading the history again is cheaper
+
 PAGES = {"orders": orders.audit_page, "customers": customers.audit_page, "products": products.audit_page}
 
 
@@ -61,6 +63,9 @@ async def finish_audit(tx: Connection, job_id: int, connection_id: int, brand_id
     tables = tuple(_check(dict(row)) for row in rows)
     equal = all(table.equal for table in tables)
     log.info("audit.compared", connection=connection_id, equal=equal)
+    await tx.execute(queries["forget_differences"], connection_id)
+    if not equal:
+        await tx.execute(queries["note_differences"], job_id, connection_id, HEALED_A_ROUND)
     await tx.execute(
         queries["keep_audit"], connection_id, job_id, equal, [table.model_dump() for table in tables]
     )

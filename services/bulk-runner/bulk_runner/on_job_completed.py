@@ -3,7 +3,8 @@
 recent_sync, bulk_*  --the whole history is in-->  catch_up
 catch_up             --of a sync-->                audit
 audit                --all equal-->                live
-                     --a difference-->             catch_up and audit again, ROUNDS times, then attention
+                     --a difference-->             catch_up, which reads what differs by its ids (heal.py),
+                                                   and audit again, ROUNDS times, then attention
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from shared.trouble import reconsider
 
 queries = load_queries("bulk_runner")
 
-ROUNDS = 3  # a difference is mostly a change that Shopify's search index showed late
+ROUNDS = 3  # audits in a row; a difference is mostly a lost webhook, or a change that the index showed late
+LOADING = ("recent", "backfilling")  # an audit that ends now was asked for too soon to say "live"
 
 
 async def on_job_completed(event: JobCompleted, tx: Connection) -> None:
@@ -33,7 +35,7 @@ async def on_job_completed(event: JobCompleted, tx: Connection) -> None:
         case "catch_up":
             pass  # one that somebody asked for beside a sync
         case "audit":
-            await _after_audit(event, tx)
+            await _after_audit(event, tx, status)
 
 
 async def _after_history(event: JobCompleted, tx: Connection) -> None:
@@ -47,12 +49,16 @@ async def _after_history(event: JobCompleted, tx: Connection) -> None:
 
 
 async def _catch_up(event: JobCompleted, tx: Connection, round_: int) -> None:
-    since = await tx.fetchval(queries["history_began"], event.connection_id)
+    # The first one covers the time of the load; later ones, and those of a live store, what came since.
+    query = "history_began" if event.kind != "audit" else "caught_up_at"
+    since = await tx.fetchval(queries[query], event.connection_id)
     await queue_job(tx, event.connection_id, event.brand_id, "catch_up", since=since, round_=round_)
     await set_status(tx, event.connection_id, "catching_up")
 
 
-async def _after_audit(event: JobCompleted, tx: Connection) -> None:
+async def _after_audit(event: JobCompleted, tx: Connection, status: str) -> None:
+    if status in LOADING:
+        return
     differences = [table for table in event.audit or () if not table.equal]
     if not differences:
         await set_status(tx, event.connection_id, "live")

@@ -34,7 +34,9 @@ async def on_job_queued(event: JobQueued, shops: Shops, recent_days: int, paged_
         case "recent_sync":
             await read_pages(event, shops, partial(recent_plan, days=recent_days))
         case "catch_up":
-            await read_pages(event, shops, partial(catch_up_plan, pool=shops.pool))
+            rows = await shops.pool.fetch(queries["differing_resources"], event.connection_id)
+            differing = [row["resource"] for row in rows]
+            await read_pages(event, shops, partial(catch_up_plan, pool=shops.pool, differing=differing))
         case "bulk_orders" | "bulk_customers" | "bulk_products":
             await _load(event, shops, BULK_JOBS[event.kind], paged_up_to)
         case "audit":

@@ -2,7 +2,8 @@
 
     recent_sync   orders of the last days, newest first: what a merchant looks at first
     catch_up      everything that changed since the bulk snapshots began, less an overlap; and the lines of
-                  refunds, which bulk operations cannot give
+                  refunds, which bulk operations cannot give; and by its id whatever the last audit found
+                  wrong (heal.py)
     bulk_*        all of a resource that a store has little of
 
 Each page is staged in a transaction that holds the job's lease and moves the cursor; after a crash
@@ -20,6 +21,7 @@ from typing import Any, Literal, TypeAlias
 import asyncpg
 import structlog
 
+from bulk_runner.heal import read_differences
 from bulk_runner.resources import customers, orders, products
 from bulk_runner.resources.nodes import Page
 from bulk_runner.resources.refunds import RefundOf, refund_line_rows
@@ -51,14 +53,25 @@ ReadPage: TypeAlias = Callable[[Shop, str, str | None, str, Collection[Resource]
 class Reading:
     """One resource to read: the pages that match `search`, from the cursor `after` on."""
 
-    resource: Resource | Literal["refunds"]
+    resource: Resource | Literal["refunds", "differing_orders", "differing_customers", "differing_products"]
     read: ReadPage
     search: str = ""
     after: str | None = None
+    source: Source | None = None  # else the job's
 
 
 Plan: TypeAlias = Callable[[JobQueued, asyncpg.Record], list[Reading]]
-SCOPED: dict[str, Resource] = {"refunds": "orders"}  # what is read with another resource's scope
+SCOPED: dict[str, Resource] = {  # what is read with another resource's scope
+    "refunds": "orders",
+    "differing_orders": "orders",
+    "differing_customers": "customers",
+    "differing_products": "products",
+}
+DIFFERING: dict[Resource, Literal["differing_orders", "differing_customers", "differing_products"]] = {
+    "products": "differing_products",
+    "customers": "differing_customers",
+    "orders": "differing_orders",
+}
 SOURCES: dict[JobKind, Source] = {"recent_sync": "recent", "catch_up": "catch_up"}  # else: bulk
 
 
@@ -80,7 +93,7 @@ async def read_pages(event: JobQueued, shops: Shops, plan: Plan) -> None:
             position[reading.resource] = page.next or "end"
             async with shops.pool.acquire() as tx, tx.transaction():
                 await held.hold(tx)
-                await _stage(tx, event, source, page)
+                await _stage(tx, event, reading.source or source, page)
                 await tx.execute(queries["save_position"], event.job_id, position)
         async with shops.pool.acquire() as tx, tx.transaction():
             await held.hold(tx)
@@ -106,8 +119,10 @@ def recent_plan(_: JobQueued, job: asyncpg.Record, days: int) -> list[Reading]:
     return [Reading("orders", _newest_orders, f"created_at:>='{_iso(since)}'")]
 
 
-def catch_up_plan(event: JobQueued, job: asyncpg.Record, pool: Pool) -> list[Reading]:
-    """What changed since the bulk snapshots began, and what bulk operations could not give."""
+def catch_up_plan(
+    event: JobQueued, job: asyncpg.Record, pool: Pool, differing: Collection[Resource] = ()
+) -> list[Reading]:
+    """What changed since, what bulk operations could not give, and what an audit found wrong."""
     since = (job["since"] or job["created_at"] - DEFAULT_CATCH_UP) - OVERLAP
     search = f"updated_at:>='{_iso(since)}'"
     return [
@@ -115,6 +130,11 @@ def catch_up_plan(event: JobQueued, job: asyncpg.Record, pool: Pool) -> list[Rea
         Reading("customers", customers.page, search),
         Reading("products", products.page, search),
         Reading("refunds", partial(_refund_lines, pool, event.connection_id)),
+        *(
+            Reading(name, partial(read_differences, pool, event.connection_id, resource), source="audit")
+            for resource, name in DIFFERING.items()
+            if resource in differing
+        ),
     ]
 
 

@@ -25,11 +25,13 @@ async def queue_job(
     lacking: Sequence[str] = (),
     expected: Mapping[Resource, int] | None = None,
 ) -> None:
-    """Queue a job, unless one of its kind is under way. -> JobQueued"""
+    """Queue a job, or let one of its kind that is under way take its place. -> JobQueued"""
     job_id = await tx.fetchval(
         queries["queue_job"], connection_id, kind, since, round_, before, list(lacking)
     )
-    if job_id is not None:
+    if job_id is None:
+        await tx.execute(queries["raise_round"], connection_id, kind, round_)
+    else:
         await emit(
             tx,
             JobQueued(

@@ -70,6 +70,23 @@ limit $2
 on conflict (connection_id, kind) where state in ('queued', 'running', 'staged') do nothing
 returning id, connection_id;
 
+-- due_audits: stores that nobody compared with Shopify for a while: a lost deletion shows nowhere else. Their
+-- times drift apart by a fifth of the interval; what an audit once stopped is looked at as well
+insert into control.jobs (connection_id, kind)
+select c.id, 'audit'
+from control.connections c
+where (c.sync_status = 'live' or (c.sync_status = 'attention' and c.problem ->> 'code' = 'audit_differs'))
+  and not exists (
+    select from control.jobs j
+    where j.connection_id = c.id and j.kind in ('audit', 'catch_up')
+      and (j.state in ('queued', 'running', 'staged') or j.kind = 'audit' and j.created_at > now()
+          - $1::float8 * (0.9 + 0.2 * (hashint8(j.id) & 1023) / 1023.0) * interval '1 second')
+)
+order by c.id
+limit $2
+on conflict (connection_id, kind) where state in ('queued', 'running', 'staged') do nothing
+returning id, connection_id;
+
 -- history_began: when the first operation of the latest bulk load started at Shopify
 select min(o.shopify_created_at)
 from control.bulk_operations o
@@ -78,6 +95,13 @@ where o.job_id in (
     where j.connection_id = $1 and j.kind like 'bulk_%' and j.state = 'completed'
     group by j.kind
 );
+
+-- caught_up_at: when the latest catch_up that was completed began
+select max(created_at) from control.jobs where connection_id = $1 and kind = 'catch_up' and state = 'completed';
+
+-- raise_round: the job that is under way takes the place of the one that was to be queued
+update control.jobs set round = greatest(round, $3)
+where connection_id = $1 and kind = $2 and state in ('queued', 'running', 'staged');
 
 -- round_of_job: which try of catch_up and audit this is
 select round from control.jobs where id = $1;
@@ -251,95 +275,7 @@ select c.sync_status <> 'live'
 from control.connections c
 where c.id = $1 and c.removed_at is null;
 
--- compare_tables: Shopify's rows beside ours. What is newer here than in the snapshot counts with Shopify's
--- figure; what came or went since the snapshot does not count at all
-with theirs as (
-    select distinct on (a.table_name, a.id)
-        a.table_name,
-        case a.table_name
-            when 'order_line_items' then 'orders'
-            when 'refunds' then 'orders'
-            when 'product_variants' then 'products'
-            else a.table_name
-        end as root_table,
-        a.id,
-        coalesce(a.parent_id, a.id) as root_id,
-        a.updated_at,
-        a.amount
-    from stage.audited a
-    where a.job_id = $1
-    order by a.table_name, a.id, a.updated_at desc nulls last
-),
-roots as (
-    select table_name, id, updated_at from theirs where table_name = root_table
-),
-snapshot as (
-    select resource, min(shopify_created_at) as taken_at
-    from control.bulk_operations
-    where job_id = $1 and state = 'staged'
-    group by resource
-),
-ours as (
-    select
-        'orders' as table_name, 'orders' as root_table, id, id as root_id, updated_at as root_updated_at,
-        total_price as amount, deleted_at, sent_at
-    from shopify.orders
-    where connection_id = $2
-    union all
-    select
-        'customers', 'customers', id, id, updated_at, amount_spent, deleted_at, greatest(sent_at, summary_at)
-    from shopify.customers
-    where connection_id = $2
-    union all
-    select 'products', 'products', id, id, updated_at, null, deleted_at, sent_at
-    from shopify.products
-    where connection_id = $2
-    union all
-    select
-        'order_line_items', 'orders', c.id, p.id, p.updated_at, c.original_total, c.deleted_at, c.sent_at
-    from shopify.order_line_items c
-    join shopify.orders p on p.connection_id = c.connection_id and p.id = c.order_id
-    where c.connection_id = $2
-    union all
-    select 'refunds', 'orders', c.id, c.order_id, p.updated_at, c.total_refunded, c.deleted_at, c.sent_at
-    from shopify.refunds c
-    left join shopify.orders p on p.connection_id = c.connection_id and p.id = c.order_id
-    where c.connection_id = $2
-    union all
-    select 'product_variants', 'products', c.id, p.id, p.updated_at, c.price, c.deleted_at, c.sent_at
-    from shopify.product_variants c
-    join shopify.products p on p.connection_id = c.connection_id and p.id = c.product_id
-    where c.connection_id = $2
-),
-pairs as (
-    select
-        coalesce(t.table_name, o.table_name) as table_name,
-        t.id is not null as at_shopify,
-        o.id is not null and o.deleted_at is null as here,
-        t.amount as their_amount,
-        o.amount as our_amount,
-        coalesce(r.updated_at > o.root_updated_at, false) as stale,
-        coalesce(o.root_updated_at > r.updated_at, false)
-        or (coalesce(t.table_name, o.table_name) = 'customers' and coalesce(o.sent_at > s.taken_at, false))
-            as newer_here,
-        coalesce(o.deleted_at > s.taken_at, false) as gone_since,
-        r.id is null and coalesce(o.sent_at > s.taken_at, false) as come_since
-    from theirs t
-    full join ours o on o.table_name = t.table_name and o.id = t.id
-    join snapshot s on s.resource = coalesce(t.root_table, o.root_table)
-    left join roots r
-        on r.table_name = coalesce(t.root_table, o.root_table) and r.id = coalesce(t.root_id, o.root_id)
-    where t.id is not null or o.deleted_at is null
-),
-judged as (
-    select
-        *,
-        at_shopify and not here and not gone_since and not newer_here as missing,
-        at_shopify and here and not newer_here
-        and (stale or their_amount is distinct from our_amount) as different,
-        here and not at_shopify and not newer_here and not come_since as extra
-    from pairs
-)
+-- compare_tables: Shopify's rows beside ours, summed up by table (stage.judge_audit says how a row is judged)
 select
     table_name,
     count(*) filter (where at_shopify and (here or missing)) as shopify_count,
@@ -350,9 +286,31 @@ select
     count(*) filter (where missing) as missing,
     count(*) filter (where different) as different,
     count(*) filter (where extra) as extra
-from judged
+from stage.judge_audit($1, $2)
 group by table_name
 order by table_name;
+
+-- forget_differences: what an earlier audit found; the new one has looked again
+delete from stage.differences where connection_id = $1;
+
+-- note_differences: the objects to be read again, the newest first if there are too many
+insert into stage.differences (connection_id, resource, id, unseen, created_at, taken_at)
+select $2, root_table, root_id, bool_or(extra and table_name = root_table), min(root_created_at), min(taken_at)
+from stage.judge_audit($1, $2)
+where missing or different or extra
+group by root_table, root_id
+order by root_id desc
+limit $3;
+
+-- differing_resources: what the last audit found wrong rows of
+select distinct resource from stage.differences where connection_id = $1;
+
+-- differences: the next objects to be read again
+select id, unseen, created_at, taken_at
+from stage.differences
+where connection_id = $1 and resource = $2 and id > $3
+order by id
+limit $4;
 
 -- forget_audited_of: an audit operation starts over, or another way
 delete from stage.audited where job_id = $1 and operation_id = $2;

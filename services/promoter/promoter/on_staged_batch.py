@@ -19,6 +19,8 @@ async def on_staged_batch(event: StagedBatch, tx: Connection) -> None:
     """Promote the batch, after those of the same bulk operation that came before it."""
     await tx.execute(queries["lock_connection"], event.connection_id)
     for batch in await tx.fetch(queries["waiting_batches"], event.batch_id):
+        if batch["source"] == "audit":
+            await tx.execute(queries["trust_audit"], batch["id"])
         written = await tx.fetchval(queries["promote"], batch["id"])
         await emit(
             tx,

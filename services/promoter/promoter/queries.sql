@@ -13,3 +13,6 @@ order by b.seq, b.id;
 
 -- promote: schema stage -> schema shopify; how many rows of each table were new or newer
 select stage.promote($1);
+
+-- trust_audit: an audit has asked for each of these by its id, and they live
+select stage.trust_audit($1);

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from bulk_runner.documents import document
-from bulk_runner.resources.nodes import LineKind, Nodes, Page, numeric_id
+from bulk_runner.resources.nodes import LineKind, Nodes, Page, as_asked, numeric_id
 from shared.events import Resource
 from shared.rows import AuditedRow, CustomerRow, Row
 
@@ -67,6 +67,20 @@ async def page(
     return Page(rows, customers.page_info.next)
 
 
+class CustomersById(msgspec.Struct):
+    """The answer of CustomersById; None for a customer that is gone."""
+
+    nodes: list[CustomerNode | None]
+
+
+async def by_ids(shop: Shop, ids: Sequence[int], sent_at: str, _: Collection[Resource] = ()) -> list[Row]:
+    """Those of the customers that there are."""
+    gids = [f"gid://shopify/Customer/{id_}" for id_ in ids]
+    answer = await shop.query(CustomersById, document(PATH, "CustomersById"), {"ids": gids})
+    nodes = [(ordinal, node) for ordinal, node in enumerate(as_asked(gids, answer.nodes)) if node]
+    return [customer_row(node, sent_at, ordinal) for ordinal, node in nodes]
+
+
 def customer_row(node: CustomerNode, sent_at: str, ordinal: int | None = None) -> CustomerRow:
     """A customer."""
     return CustomerRow(
@@ -92,7 +106,7 @@ def customer_row(node: CustomerNode, sent_at: str, ordinal: int | None = None) -
 
 def _audited(node: CustomerNode) -> list[AuditedRow]:
     spent = node.amount_spent.amount if node.amount_spent else None
-    return [AuditedRow("customers", numeric_id(node.id), None, node.updated_at, spent)]
+    return [AuditedRow("customers", numeric_id(node.id), None, node.updated_at, spent, node.tags)]
 
 
 async def audit_page(shop: Shop, after: str | None) -> tuple[list[AuditedRow], str | None]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -76,6 +76,20 @@ class LineKind:
     rows: Callable[[Any, str], list[Row]]
     audited: Callable[[Any], list[AuditedRow]]
     is_root: bool = False
+
+
+class _Identified(Protocol):
+    id: str
+
+
+N = TypeVar("N", bound=_Identified)
+
+
+def as_asked(gids: Sequence[str], nodes: Sequence[N | None]) -> Sequence[N | None]:
+    """The nodes, if they are the answer to these ids: one for each, null for what is gone."""
+    if len(nodes) != len(gids) or any(node and node.id != gid for gid, node in zip(gids, nodes, strict=True)):
+        raise BadPayloadError("nodes(ids:) answered with other objects than were asked for")
+    return nodes
 
 
 def type_of(line: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +16,7 @@ from bulk_runner.resources.nodes import (
     Page,
     Ref,
     amount,
+    as_asked,
     numeric_id,
     parent_id,
     reference,
@@ -111,6 +112,12 @@ class OrdersPage(msgspec.Struct):
     orders: Nodes[PagedOrder]
 
 
+class OrdersById(msgspec.Struct):
+    """The answer of OrdersById; None for an order that is gone."""
+
+    nodes: list[PagedOrder | None]
+
+
 class _Lines(msgspec.Struct, rename="camel"):
     line_items: Nodes[LineItemNode]
 
@@ -142,14 +149,27 @@ async def page(
         "reverse": newest_first,
     }
     orders = (await shop.query(OrdersPage, document(PATH, "OrdersPage"), variables)).orders
+    return Page(await _rows(shop, orders.nodes, sent_at, links), orders.page_info.next)
+
+
+async def by_ids(shop: Shop, ids: Sequence[int], sent_at: str, allowed: Collection[Resource]) -> list[Row]:
+    """Those of the orders that there are, each with all its lines and those of its refunds."""
+    gids = [f"gid://shopify/Order/{id_}" for id_ in ids]
+    links = {"customers": "customers" in allowed, "products": "products" in allowed}
+    answer = await shop.query(OrdersById, document(PATH, "OrdersById"), {**links, "ids": gids})
+    return await _rows(shop, [node for node in as_asked(gids, answer.nodes) if node], sent_at, links)
+
+
+async def _rows(
+    shop: Shop, nodes: Sequence[PagedOrder], sent_at: str, links: Mapping[str, bool]
+) -> list[Row]:
     rows: list[Row] = []
-    for ordinal, node in enumerate(orders.nodes):
+    for ordinal, node in enumerate(nodes):
         rows += order_rows(node, sent_at, ordinal)
         order_id = numeric_id(node.id)
         rows += [line_row(line, order_id, sent_at, ordinal) for line in await _all_lines(shop, node, links)]
     refunds = [RefundOf(row.id, row.order_id, row.ordinal) for row in rows if isinstance(row, RefundRow)]
-    rows += await refund_line_rows(shop, refunds, sent_at)
-    return Page(rows, orders.page_info.next)
+    return rows + await refund_line_rows(shop, refunds, sent_at)
 
 
 async def _all_lines(shop: Shop, node: PagedOrder, links: Mapping[str, bool]) -> list[LineItemNode]:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from bulk_runner.documents import document
-from bulk_runner.resources.nodes import LineKind, Nodes, Page, Ref, numeric_id, parent_id, reference
+from bulk_runner.resources.nodes import (
+    LineKind,
+    Nodes,
+    Page,
+    Ref,
+    as_asked,
+    numeric_id,
+    parent_id,
+    reference,
+)
 from shared.events import Resource
 from shared.rows import AuditedRow, ProductRow, Row, VariantRow
 
@@ -71,6 +80,12 @@ class ProductsPage(msgspec.Struct):
     products: Nodes[PagedProduct]
 
 
+class ProductsById(msgspec.Struct):
+    """The answer of ProductsById; None for a product that is gone."""
+
+    nodes: list[PagedProduct | None]
+
+
 class _Variants(msgspec.Struct):
     variants: Nodes[VariantNode]
 
@@ -87,12 +102,23 @@ async def page(
     """A page of products, each with all its variants."""
     variables = {"first": PAGE_SIZE, "after": after, "search": search}
     products = (await shop.query(ProductsPage, document(PATH, "ProductsPage"), variables)).products
+    return Page(await _rows(shop, products.nodes, sent_at), products.page_info.next)
+
+
+async def by_ids(shop: Shop, ids: Sequence[int], sent_at: str, _: Collection[Resource] = ()) -> list[Row]:
+    """Those of the products that there are, each with all its variants."""
+    gids = [f"gid://shopify/Product/{id_}" for id_ in ids]
+    answer = await shop.query(ProductsById, document(PATH, "ProductsById"), {"ids": gids})
+    return await _rows(shop, [node for node in as_asked(gids, answer.nodes) if node], sent_at)
+
+
+async def _rows(shop: Shop, nodes: Sequence[PagedProduct], sent_at: str) -> list[Row]:
     rows: list[Row] = []
-    for ordinal, node in enumerate(products.nodes):
+    for ordinal, node in enumerate(nodes):
         rows.append(product_row(node, sent_at, ordinal))
         product_id = numeric_id(node.id)
         rows += [variant_row(v, product_id, sent_at, ordinal) for v in await _all_variants(shop, node)]
-    return Page(rows, products.page_info.next)
+    return rows
 
 
 async def _all_variants(shop: Shop, node: PagedProduct) -> list[VariantNode]:
