@@ -29,8 +29,8 @@ from graphql.type import GraphQLNonNull
 from graphql.utilities import strip_ignored_characters
 from graphql.validation import specified_rules
 
-from bulk_runner.bulk_operation import PATHS
 from bulk_runner import heal
+from bulk_runner.bulk_operation import PATHS
 from bulk_runner.documents import bulk_document, definitions, document
 from bulk_runner.resources import customers, orders, products, refunds
 
