@@ -155,17 +155,3 @@ async def test_a_killed_runner_is_replaced_where_it_stopped(services, until):
         assert await store.differences() == []
         assert done > 0
         assert await store.db.fetchval("select count(*) from control.bulk_operations where attempt > 1") == 0
-
-
-async def test_an_emptied_redis_loses_nothing(services, until):
-    """FLUSHALL while history loads: groups are made again, lost events are sent again, all rows are equal."""
-    await services.start_all()
-    async with make_store(services, orders=3000) as store:
-        await store.connect()
-        await until(
-            lambda: store.db.fetchval("select max(bytes_done) > 0 from control.bulk_operations"), LIVE_WITHIN
-        )
-        with redis.Redis.from_url(services.env["REDIS_URL"]) as client:
-            client.flushall()
-        await until(store.is_live, 110)
-        assert await store.differences() == []

@@ -30,6 +30,7 @@ POOL_SIZE = (
     10  # connections a process; four services with spare replicas stay below Postgres's default of 100
 )
 COMMAND_TIMEOUT = 60.0  # seconds a statement may take; promotion and clean-up are cut to stay far below
+STANDS_STILL = "15s"  # Postgres ends a transaction in which nothing comes for so long: its process is paused
 MIGRATION_LOCK = 0x5348_4F50  # one advisory lock for everybody who migrates this database
 MIGRATION_WAIT = 60.0  # seconds to wait for somebody else's migration
 OLDEST_POSTGRES = 150000  # MERGE, and what the migrations were tested with
@@ -94,9 +95,12 @@ async def once(pool: Pool, event: Event, service: str) -> AsyncIterator[Connecti
 async def settle(tx: Connection, event: Event, service: str) -> bool:
     """Put the event in the service's inbox; False if it was handled before."""
     handled = await tx.fetchval(
-        "insert into control.inbox (event_id, service) values ($1, $2) on conflict do nothing returning true",
+        "insert into control.inbox (event_id, service) "
+        "select $1::uuid, $2::text where set_config('idle_in_transaction_session_timeout', $3, true) <> '' "
+        "on conflict do nothing returning true",
         event.event_id,
         service,
+        STANDS_STILL,
     )
     return bool(handled)
 

@@ -1,10 +1,10 @@
 -- emit: an event, in the transaction of the work that caused it
 insert into control.outbox (event_id, event_type, payload, consumers) values ($1, $2, $3, $4);
 
--- take_unpublished: the oldest events that no relay has sent, locked against the other relays
+-- take_unpublished: the oldest events that no relay has sent, locked against the other relays (not for ever)
 select id, event_type, payload
 from control.outbox
-where published_at is null
+where published_at is null and set_config('idle_in_transaction_session_timeout', $2, true) <> ''
 order by id
 limit $1
 for update skip locked;
@@ -54,10 +54,12 @@ set owner = excluded.owner, epoch = l.epoch + 1, expires_at = excluded.expires_a
 where l.expires_at < now()
 returning epoch;
 
--- hold_lease: still ours? It must touch exactly one row, in the transaction that it guards
+-- hold_lease: still ours? It must touch exactly one row, in the transaction that it guards; and Postgres ends
+-- that transaction when nothing comes for $4: a process that is paused in it must not keep its locks
 update control.leases
 set expires_at = now() + $3::float8 * interval '1 second'
-where key = $1 and epoch = $2 and expires_at > '-infinity';
+where key = $1 and epoch = $2 and expires_at > '-infinity'
+  and set_config('idle_in_transaction_session_timeout', $4, true) <> '';
 
 -- release_lease: the next one need not wait
 update control.leases set expires_at = '-infinity' where key = $1 and epoch = $2;

@@ -6,9 +6,11 @@ import asyncio
 
 import pytest
 
+from shared import lease as leases
 from shared.db import connect
 from shared.errors import LeaseLostError
 from shared.lease import lease
+from shared.outages import OUTAGES
 
 
 @pytest.fixture
@@ -114,3 +116,15 @@ async def test_a_failed_worker_frees_its_lease(pool):
             raise ZeroDivisionError
     async with lease(pool, "job:1") as held:
         assert held is not None
+
+
+async def test_a_worker_that_is_paused_in_a_transaction_keeps_no_locks(pool, monkeypatch):
+    """Postgres ends what stands still: others go on, and who wakes finds its connection gone, an outage."""
+    monkeypatch.setattr(leases, "STANDS_STILL", "300ms")
+    async with lease(pool, "job:1") as held, pool.acquire() as tx:
+        transaction = tx.transaction()
+        await transaction.start()
+        await held.hold(tx)
+        await asyncio.wait_for(expire(pool, "job:1"), 5)  # waits for the row, not for the worker
+        with pytest.raises(OUTAGES):
+            await tx.execute("select 1")

@@ -1,0 +1,105 @@
+"""What happens when something fails in the middle: `make chaos` draws it from a seed, here are stories."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import redis
+from stores import make_store
+
+LIVE_WITHIN = 60  # seconds; a test's store is small, two cores may be busy
+CHANGES = 25  # a second: about two webhooks each
+
+
+async def test_an_emptied_redis_loses_nothing_under_webhooks(services, until):
+    """FLUSHALL while history loads and 50 webhooks a second come: it is sent again, all is equal."""
+    await services.start_all()
+    async with make_store(services, orders=1500, objects_per_second=1500) as store:
+        await store.connect()
+        busy = asyncio.create_task(store.post("traffic", per_second=CHANGES, seconds=4, seed=5))
+        await until(
+            lambda: store.db.fetchval("select max(bytes_done) > 0 from control.bulk_operations"), LIVE_WITHIN
+        )
+        with redis.Redis.from_url(services.env["REDIS_URL"]) as client:
+            client.flushall()
+        await busy
+        await until(store.is_live, LIVE_WITHIN)
+        await store.post("webhooks/flush")
+        await until(store.equals, LIVE_WITHIN)
+
+
+async def test_a_runner_that_was_stopped_past_its_lease_writes_nothing(services, until):
+    """Another one ends its download meanwhile; awake, it finds its lease lost; lines count once."""
+    await services.start_all()
+    zombie = next(process for process in services.processes if process.name.startswith("bulk-runner"))
+    async with make_store(services, orders=6000) as store:
+        await store.connect()
+        await until(lambda: _stopped_in_a_download(store, zombie), LIVE_WITHIN)
+        await services.start("bulk-runner")
+        _age_deliveries(services.env["REDIS_URL"], "backstock:BulkReady")
+        await until(lambda: store.db.fetchval(DOWNLOADED), LIVE_WITHIN)
+        batches = await store.db.fetchval(BATCHES)
+
+        await zombie.kill(signal.SIGCONT)
+        await until(lambda: "LeaseLostError" in zombie.log)
+        await until(store.is_live, LIVE_WITHIN)
+        assert await store.db.fetchval(BATCHES) == batches
+        assert await store.db.fetchval(MISCOUNTED) == 0
+        assert await store.differences() == []
+
+
+DOWNLOADED = (
+    "select not exists (select from control.jobs where kind like 'bulk_%' "
+    "and state not in ('staged', 'completed'))"
+)
+BATCHES = "select count(*) from control.batches where source = 'bulk'"
+MISCOUNTED = (
+    "select count(*) from control.bulk_operations where gid is not null "
+    "and (lines_done, bytes_done, roots_done) is distinct from (object_count, file_size, root_object_count)"
+)
+EXPIRE = (
+    "with held as (select key from control.leases where expires_at > now() and key like 'operation:%' "
+    "and owner like '%:' || $1 for update skip locked) "
+    "update control.leases set expires_at = now() - interval '1 second' where key in (select key from held)"
+)
+
+
+async def _stopped_in_a_download(store, runner):
+    """Stop it between two batches of a file; its leases are made to run out, which spares a wait of 12 s."""
+    if not await store.db.fetchval(
+        "select exists (select from control.bulk_operations where state = 'ready' "
+        "and bytes_done between 1 and file_size - 1)"
+    ):
+        return False
+    await runner.kill(signal.SIGSTOP)
+    if await store.db.execute(EXPIRE, str(runner.pid)) != "UPDATE 0":
+        return True
+    await runner.kill(signal.SIGCONT)
+    return False
+
+
+def _age_deliveries(redis_url, stream):
+    """As if whoever has them had been silent for a whole lease, which spares a wait of 15 s."""
+    with redis.Redis.from_url(redis_url) as client:
+        for entry in client.xpending_range(stream, "bulk-runner", "-", "+", 100):
+            ids = [entry["message_id"]]
+            client.xclaim(stream, "bulk-runner", entry["consumer"], 0, ids, idle=16_000, justid=True)
+
+
+async def test_every_service_restarts_under_webhooks_and_none_is_lost(services, until):
+    """SIGTERM and a new start, one after the other: what was not answered comes again, and all is equal."""
+    await services.start_all("ingress", "bulk-runner", "promoter", "status")
+    async with make_store(services, orders=200) as store:
+        await store.connect()
+        await until(store.is_live, LIVE_WITHIN)
+        busy = asyncio.create_task(store.post("traffic", per_second=CHANGES, seconds=8, seed=5))
+        for process in services.processes:
+            await process.restart(signal.SIGTERM)
+            assert process.popen.returncode is None
+        await busy
+        await store.post("webhooks/flush")
+        await until(store.equals, LIVE_WITHIN)
+        counters = (await store.http.get(f"{store.control}/log")).json()["counters"]
+        assert counters["webhooks_delivered"] >= 8 * CHANGES
+        assert "webhooks_subscriptions_removed" not in counters
