@@ -19,12 +19,12 @@ PRIVILEGES = {"r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE"}
 STAGED = "a a - - -"
 SHOWN = "- r - r r"
 MAY = {
-    "control.audits": "- ra - - -",
-    "control.batches": "ra raw r r -",
+    "control.audits": "r ra r r -",
+    "control.batches": "rad rawd rd rd -",
     "control.bulk_operations": "rw raw r - -",
     "control.compliance_requests": "ra - - - -",
     "control.connections": "raw rw [rw] [rw] -",
-    "control.dead_letters": "raw raw raw raw -",
+    "control.dead_letters": "rawd rawd rawd rawd -",
     "control.inbox": "rad rad rad rad -",
     "control.jobs": "raw raw r[w] r[w] -",
     "control.leases": "raw raw raw raw -",
@@ -33,7 +33,7 @@ MAY = {
     "control.progress": "- - - raw -",
     "control.progress_baseline": "- - - raw -",
     "control.schema_migrations": "r r r r -",
-    "control.webhook_deliveries": "ra - - r -",
+    "control.webhook_deliveries": "rad rd rd rd -",
     "control.webhook_subscriptions": "rawd - - - -",
     "stage.audited": "- rad - - -",
     "stage.differences": "- rad - - -",
@@ -285,6 +285,7 @@ async def _plan(db) -> str:
 # Queries
 
 PACKAGES = {"ingress": "ingress", "bulk-runner": "bulk_runner", "promoter": "promoter", "status": "status"}
+OF_TOKENS = ("stored_token", "replace_token", "sealed_tokens", "reseal_token")
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -292,7 +293,9 @@ async def test_every_query_of_a_service_is_within_its_rights(db, service):
     """Postgres checks the rights of a statement when it explains it; no row is touched."""
     await db.execute(f"set role {role_of(service)}")
     refused = []
-    for name, query in load_queries(PACKAGES[service]).items():
+    for name, query in {**load_queries("shared"), **load_queries(PACKAGES[service])}.items():
+        if name in OF_TOKENS and service in ("promoter", "status"):
+            continue
         if not query.startswith("notify"):
             try:
                 await _explain(db, query)

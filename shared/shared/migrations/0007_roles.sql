@@ -67,7 +67,11 @@ begin
             perform control.allow(service, 'select, insert, delete', 'control.inbox');
             perform control.allow(service, 'select, insert, update', 'control.outbox');
             perform control.allow(service, 'select, insert, update', 'control.leases');
-            perform control.allow(service, 'select, insert, update', 'control.dead_letters');
+            perform control.allow(service, 'select, insert, update, delete', 'control.dead_letters');
+            perform control.allow(service, 'select', 'control.audits');
+            -- Whoever holds the lease deletes what nobody needs any more (shared/retention.py).
+            perform control.allow(service, 'select, delete', 'control.webhook_deliveries');
+            perform control.allow(service, 'select, delete', 'control.batches');
             perform control.allow(service, format('select (%s)', open_columns), 'control.connections');
             -- A message that nobody can handle fails its job, whoever buries it.
             perform control.allow(service, 'update (sync_status, problem, trouble, updated_at)', 'control.connections');
