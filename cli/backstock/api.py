@@ -71,6 +71,15 @@ class LastError(msgspec.Struct, rename="camel"):
     action: str = ""
 
 
+class QueuedJob(msgspec.Struct, rename="camel"):
+    job_id: int
+    kind: str
+
+
+class _Accepted(msgspec.Struct):
+    jobs: list[QueuedJob] = []
+
+
 class TableCheck(msgspec.Struct, rename="camel"):
     table: str
     shopify_count: int
@@ -85,7 +94,7 @@ class TableCheck(msgspec.Struct, rename="camel"):
 
 class Audit(msgspec.Struct, rename="camel"):
     equal: bool
-    completed_at: str
+    job_id: int
     tables: list[TableCheck] = []
 
 
@@ -148,8 +157,10 @@ class Api:
                 return connection
         raise _unknown(brand)
 
-    async def sync(self, brand: str, jobs: Sequence[str]) -> None:
-        await self._ingress("POST", f"/api/sync/{quote(brand)}", json={"jobs": list(jobs)}, brand=brand)
+    async def sync(self, brand: str, jobs: Sequence[str]) -> list[QueuedJob]:
+        wanted = {"jobs": list(jobs)}
+        answer = await self._ingress("POST", f"/api/sync/{quote(brand)}", json=wanted, brand=brand)
+        return msgspec.json.decode(answer.content, type=_Accepted).jobs
 
     async def progress(self, brand: str) -> Progress:
         return msgspec.json.decode(await self.progress_json(brand), type=Progress)

@@ -27,14 +27,14 @@ LOOK_EVERY = 0.5  # seconds between two looks at the document
 async def audit(api: Api, console: Console, brand: str, *, heal: bool, limit: float) -> bool:
     """Whether the last result is that all is equal; CommandError if there is none within `limit` seconds."""
     before = await api.progress(brand)
-    await api.sync(brand, ["audit"])
-    shown = before.audit.completed_at if before.audit else None
+    (queued,) = await api.sync(brand, ["audit"])
+    shown = queued.job_id - 1  # results from before are another audit's
     equal = None
     try:
         async with asyncio.timeout(limit):
             async for document in _documents(api, brand):
-                if document.audit and document.audit.completed_at != shown:
-                    shown, equal = document.audit.completed_at, document.audit.equal
+                if document.audit and document.audit.job_id > shown:
+                    shown, equal = document.audit.job_id, document.audit.equal
                     console.print(as_table(document.audit))
                     if equal or not heal:
                         break

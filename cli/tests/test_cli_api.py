@@ -219,20 +219,21 @@ async def test_a_terminal_shows_the_newest_state():
 
 def audited(at, *, extra):
     check = {"table": "orders", "shopifyCount": 9, "ourCount": 9 + extra, "extra": extra, "equal": not extra}
-    return {"equal": not extra, "completedAt": at, "tables": [check]}
+    return {"equal": not extra, "jobId": at, "tables": [check]}
 
 
 @pytest.mark.parametrize(("heal", "equal"), [(False, False), (True, True)])
 async def test_an_audit_shows_new_results_only_and_heal_waits_for_an_equal_one(monkeypatch, heal, equal):
     """The result from before is not shown; the first new one counts, or with --heal the first equal one."""
     monkeypatch.setattr("backstock.audit.LOOK_EVERY", 0.01)
-    old = document(100, "live", audit=audited("1", extra=0))
-    found = document(100, "auditing", audit=audited("2", extra=1))
-    healed = document(100, "live", audit=audited("3", extra=0))
+    old = document(100, "live", audit=audited(1, extra=0))
+    found = document(100, "auditing", audit=audited(2, extra=1))
+    healed = document(100, "live", audit=audited(3, extra=0))
     looks = iter([old, old, found, found, healed])
 
     def answer(line):
-        body = "{}" if line.startswith("POST") else json.dumps(next(looks))
+        accepted = {"brandId": "b", "jobs": [{"jobId": 2, "kind": "audit"}]}
+        body = json.dumps(accepted if line.startswith("POST") else next(looks))
         return 202 if line.startswith("POST") else 200, "application/json", body
 
     console = Console(file=io.StringIO(), width=160)

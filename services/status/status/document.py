@@ -109,6 +109,7 @@ class AuditView(Struct, frozen=True, rename="camel"):
     equal: bool
     completed_at: datetime
     tables: tuple[Check, ...]
+    job_id: int
 
 
 class Document(Struct, frozen=True, rename="camel"):
@@ -250,7 +251,7 @@ def _orders_visible(progress: Progress) -> int:
 
 def _audit(progress: Progress) -> AuditView | None:
     audit = progress.audit
-    return AuditView(audit.equal, audit.at, audit.checks) if audit else None
+    return AuditView(audit.equal, audit.at, audit.checks, audit.job_id) if audit else None
 
 
 def _last_error(progress: Progress) -> Trouble | None:
