@@ -14,6 +14,8 @@ from shared.outbox import emit
 log = structlog.get_logger()
 queries = load_queries("promoter")
 
+FEW = 50  # rows: up to here kept plans are worth more than fresh ones (planning costs some milliseconds)
+
 
 async def on_staged_batch(event: StagedBatch, tx: Connection) -> None:
     """Promote the batch, after those of the same bulk operation that came before it."""
@@ -21,6 +23,8 @@ async def on_staged_batch(event: StagedBatch, tx: Connection) -> None:
     for batch in await tx.fetch(queries["waiting_batches"], event.batch_id):
         if batch["source"] == "audit":
             await tx.execute(queries["trust_audit"], batch["id"])
+        if batch["source"] != "webhook" or sum(batch["rows"].values()) > FEW:
+            await tx.execute(queries["plan_anew"])
         written = await tx.fetchval(queries["promote"], batch["id"])
         await emit(
             tx,

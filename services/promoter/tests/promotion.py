@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
+from promoter.on_staged_batch import FEW, queries
 from shared.rows import (
     CustomerRow,
     CustomerSummaryRow,
@@ -232,6 +233,8 @@ class Store:
     async def _promote(self, batch: int, rows: list[Row]) -> dict[str, int]:
         async with self.db.transaction():
             await stage(self.db, batch, rows)  # type: ignore[arg-type] - a connection without a pool
+            if len(rows) > FEW or not rows:
+                await self.db.execute(queries["plan_anew"])
             written: dict[str, int] = await self.db.fetchval("select stage.promote($1)", batch)
         return written
 

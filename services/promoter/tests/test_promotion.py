@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from decimal import Decimal
+from time import monotonic
 
 import asyncpg
 import pytest
@@ -700,3 +701,24 @@ async def test_a_customers_name_and_totals_each_end_with_their_newest(db, messag
     assert row["first_name"] == (f"v{max(named)}" if named else None)
     counted = [time for kind, time in messages if kind != "partial"]
     assert row["number_of_orders"] == (max(counted) if counted else None)
+
+
+async def test_plans_made_for_empty_tables_do_not_last(store):
+    """A session that promoted a few webhooks of a new store promotes its history in good time, too."""
+    for number in range(8):  # so often, and the session keeps its plans
+        await store.promote(order(number, updated=1, lines=(number,), refunds=(number,)))
+        await store.promote_bulk(
+            await store.operation(), order(number, updated=2, lines=(number,), refunds=(number,)), closes=True
+        )
+    history = [
+        row
+        for number in range(100, 4100)
+        for row in order(
+            number, updated=3, lines=(2 * number, 2 * number + 1), refunds=(number,), ordinal=None
+        )
+    ]
+    operation, began = await store.operation(), monotonic()
+    await store.promote_bulk(operation, history)
+    await store.promote_bulk(operation, [], closes=True)
+    await store.promote_bulk(await store.operation(), history, closes=True)
+    assert monotonic() - began < 20  # it was minutes
