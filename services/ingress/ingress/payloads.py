@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any, TypeAlias
 
 import msgspec
@@ -346,8 +346,8 @@ def _line_item(line: _LineItem, order_id: int, sent_at: str, ordinal: int) -> Li
 
 
 def _unit_price(total: Decimal, quantity: int, price: Decimal) -> Decimal:
-    """A line's discounted price for one, to as many decimals as its price has."""
-    return (total / quantity).quantize(price) if quantity else price
+    """A line's discounted price for one, to as many decimals as its price has; half a cent rounds up."""
+    return (total / quantity).quantize(price, ROUND_HALF_UP) if quantity else price
 
 
 def _lone_refund(refund: _Refund, sent_at: str, _: int) -> Change:

@@ -153,6 +153,7 @@ def test_any_text_survives(text):
         ("1000", 3, "1", "1000", "2999"),  # yen
         ("1.234", 2, "0.468", "1.000", "2.000"),  # dinars
         ("19.99", 3, "10.00", "16.66", "49.97"),
+        ("33.75", 2, "0.01", "33.75", "67.49"),  # half a cent rounds up, as in GraphQL
     ],
 )
 def test_money_is_exact_in_every_currency(price, quantity, discount, unit, total):
