@@ -3,7 +3,8 @@
     emit (in the work's transaction) -> relay -> stream -> inbox of every service that consumes it
                                           ^------ sweeper: sends again what an inbox still lacks
 
-Redis may lose everything at any moment: what was lost is in the outbox, and the sweeper finds it.
+Redis may lose everything at any moment: what was lost is in the outbox, and the sweeper finds it. A stream
+that is full gets no more: its events wait in the outbox, so nothing is trimmed that somebody has yet to read.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ log = structlog.get_logger()
 queries = load_queries("shared")
 
 STREAM_PREFIX = "backstock:"
-STREAM_LENGTH = 100_000  # entries kept a stream; what is trimmed too early, the sweeper sends again
+STREAM_LENGTH = 100_000  # entries a stream may hold; a few hundred bytes each
 RELAY_BATCH = 500  # events a transaction
 RELAY_IDLE = 1.0  # seconds between looks when no notification came
 SWEEP_EVERY = 5.0  # seconds
@@ -63,8 +64,9 @@ class Relay:
 
     async def publish_pending(self) -> int:
         """Send what nobody has sent yet; returns how many events."""
+        full = await self._full_streams()
         async with self.pool.acquire() as tx, tx.transaction():
-            rows = await tx.fetch(queries["take_unpublished"], RELAY_BATCH, STANDS_STILL)
+            rows = await tx.fetch(queries["take_unpublished"], RELAY_BATCH, STANDS_STILL, full)
             if rows:
                 await self._send(rows)
                 await tx.execute(queries["mark_published"], [row["id"] for row in rows])
@@ -77,8 +79,9 @@ class Relay:
     async def sweep(self) -> int:
         """Settle what every consumer has handled; send again what one lacks; returns how many again."""
         await self.pool.execute(queries["settle_outbox"])
+        full = await self._full_streams()
         async with self.pool.acquire() as tx, tx.transaction():
-            rows = await tx.fetch(queries["take_unhandled"], RELAY_BATCH, self.resend_after)
+            rows = await tx.fetch(queries["take_unhandled"], RELAY_BATCH, self.resend_after, full)
             if rows:
                 log.warning("outbox.sent_again", events=len(rows))
                 await self._send(rows)
@@ -90,5 +93,13 @@ class Relay:
             for row in rows:
                 stream = stream_name(EVENTS[row["event_type"]])
                 # FastStream reads plain JSON in this field as well as its own envelope.
-                pipe.xadd(stream, {"__data__": row["payload"]}, maxlen=STREAM_LENGTH, approximate=True)
+                pipe.xadd(stream, {"__data__": row["payload"]})
             await pipe.execute()
+
+    async def _full_streams(self) -> list[str]:
+        """The event types whose streams take no more for now; their consumers are behind, or away."""
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for event in EVENTS.values():
+                pipe.xlen(stream_name(event))
+            lengths = await pipe.execute()
+        return [name for name, length in zip(EVENTS, lengths, strict=True) if length >= STREAM_LENGTH]

@@ -1,10 +1,12 @@
 -- emit: an event, in the transaction of the work that caused it
 insert into control.outbox (event_id, event_type, payload, consumers) values ($1, $2, $3, $4);
 
--- take_unpublished: the oldest events that no relay has sent, locked against the other relays (not for ever)
+-- take_unpublished: the oldest events that no relay has sent, locked against the other relays (not for ever); none of types $3
 select id, event_type, payload
 from control.outbox
-where published_at is null and set_config('idle_in_transaction_session_timeout', $2, true) <> ''
+where published_at is null
+  and event_type <> all ($3::text[])
+  and set_config('idle_in_transaction_session_timeout', $2, true) <> ''
 order by id
 limit $1
 for update skip locked;
@@ -24,11 +26,12 @@ where settled_at is null
     )
 );
 
--- take_unhandled: sent $2 seconds ago (twice as long each time, up to 32 times) and still not handled
+-- take_unhandled: sent $2 seconds ago (twice as long each time, up to 32 times), still not handled, not of types $3
 select id, event_type, payload
 from control.outbox
 where settled_at is null
   and published_at < now() - $2::float8 * power(2, least(times_published, 6) - 1) * interval '1 second'
+  and event_type <> all ($3::text[])
 order by id
 limit $1
 for update skip locked;
@@ -45,6 +48,14 @@ with again as (
     returning 1
 )
 select count(*) from again;
+
+-- backlog: events that somebody has yet to handle and open dead letters, both counted up to $1
+select
+    (select count(*) from (select from control.outbox where settled_at is null limit $1) o) as unsettled,
+    (
+        select count(*)
+        from (select from control.dead_letters where replayed_at is null and dropped_at is null limit $1) d
+    ) as dead_letters;
 
 -- take_lease: free, run out, or mine already: the epoch grows, and older holders are fenced off
 insert into control.leases as l (key, owner, expires_at)
@@ -272,35 +283,3 @@ limit $2;
 update control.connections
 set access_token = coalesce($3, access_token), refresh_token = coalesce($4, refresh_token)
 where id = $1 and access_token = $2;
-
--- forget_inbox: the event is settled and pruned from the outbox; while it is there, the inbox is read with it
-delete from control.inbox where ctid = any(array(
-    select i.ctid from control.inbox i
-    where i.handled_at < now() - $1::float8 * interval '1 day'
-      and not exists (select from control.outbox o where o.event_id = i.event_id)
-      and not exists (
-        select from control.dead_letters d
-        where d.event_id = i.event_id and d.replayed_at is null and d.dropped_at is null
-      )
-    order by i.handled_at
-    limit $2
-));
-
--- forget_deliveries: Shopify repeats a webhook for hours, not for days
-delete from control.webhook_deliveries where ctid = any(array(
-    select ctid from control.webhook_deliveries
-    where received_at < now() - $1::float8 * interval '1 day' order by received_at limit $2
-));
-
--- forget_letters: replayed or dropped long ago; open ones stay
-delete from control.dead_letters where id = any(array(
-    select id from control.dead_letters
-    where greatest(replayed_at, dropped_at) < now() - $1::float8 * interval '1 day'
-    order by id limit $2
-));
-
--- forget_batches: promoted long ago; what is not promoted stays
-delete from control.batches where id = any(array(
-    select id from control.batches
-    where promoted_at < now() - $1::float8 * interval '1 day' order by promoted_at limit $2
-));

@@ -31,10 +31,10 @@ from shared.health import HealthApp, Readiness
 from shared.http import SecurityHeaders
 from shared.logs import configure_logs
 from shared.outbox import Relay
-from shared.retention import Retention
 from shared.settings import Settings, bind_address, load_settings
 from shared.sockets import LOOK_EVERY, ClientConnection, Gate
 from shared.stream import Route, check_redis, make_broker
+from shared.trim import Trimmer
 
 log = structlog.get_logger()
 
@@ -101,7 +101,7 @@ async def _run(service: Service, settings: Settings, wire: Wire) -> None:
             jobs: tuple[Task, ...] = (
                 parts.route.run,
                 Relay(parts.pool, parts.redis).run,
-                Retention(parts.pool).run,
+                Trimmer(parts.pool, parts.redis).run,
                 *wiring.tasks,
             )
             working = [tasks.create_task(job()) for job in jobs]

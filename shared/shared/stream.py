@@ -62,7 +62,6 @@ OLDEST_REDIS = (7, 0)  # before 7.0 XAUTOCLAIM trips over trimmed entries for ev
 GRACE = 5.0  # seconds for running handlers at the end; a download goes on at its checkpoint elsewhere
 STOP_WITHIN = 8.0  # seconds for all subscribers together
 GUARD_EVERY = 1.0  # seconds between looks at the subscribers
-FORGET_CONSUMER_MS = 3_600_000  # a consumer name idle this long, with nothing pending, is a dead process
 
 CONSUMER = f"{socket.gethostname()}-{os.getpid()}"
 
@@ -171,7 +170,6 @@ class Route:
         await self._make_groups(client)
         with contextlib.suppress(*OUTAGES, asyncpg.PostgresError):
             await self._send_again()
-        await self._forget_dead_consumers(client)
         await self.broker.start()
         try:
             await self._guard(client)
@@ -216,12 +214,6 @@ class Route:
         if sent:
             log.warning("stream.emptied", events=sent)
             await self.pool.execute("notify backstock_outbox")
-
-    async def _forget_dead_consumers(self, client: Redis) -> None:
-        for name in self._streams():
-            for consumer in await client.xinfo_consumers(name, self.service):
-                if consumer["pending"] == 0 and consumer["idle"] > FORGET_CONSUMER_MS:
-                    await client.xgroup_delconsumer(name, self.service, consumer["name"])
 
 
 def _reads(subscriber: Any) -> bool:

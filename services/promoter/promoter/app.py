@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from promoter.on_staged_batch import on_staged_batch
+from promoter.retention import Retention
 from shared.events import StagedBatch
 from shared.service import Parts, Wiring
 from shared.service import main as run
@@ -15,7 +16,7 @@ from shared.service import main as run
 async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     """Which handler takes which event."""
     parts.route.on(StagedBatch, on_staged_batch)
-    yield Wiring()
+    yield Wiring(tasks=(Retention(parts.pool).run,))
 
 
 def main() -> None:

@@ -67,11 +67,8 @@ begin
             perform control.allow(service, 'select, insert, delete', 'control.inbox');
             perform control.allow(service, 'select, insert, update', 'control.outbox');
             perform control.allow(service, 'select, insert, update', 'control.leases');
-            perform control.allow(service, 'select, insert, update, delete', 'control.dead_letters');
+            perform control.allow(service, 'select, insert, update', 'control.dead_letters');
             perform control.allow(service, 'select', 'control.audits');
-            -- Whoever holds the lease deletes what nobody needs any more (shared/retention.py).
-            perform control.allow(service, 'select, delete', 'control.webhook_deliveries');
-            perform control.allow(service, 'select, delete', 'control.batches');
             perform control.allow(service, format('select (%s)', open_columns), 'control.connections');
             -- A message that nobody can handle fails its job, whoever buries it.
             perform control.allow(service, 'update (sync_status, problem, trouble, updated_at)', 'control.connections');
@@ -106,8 +103,14 @@ begin
             ('backstock_bulk_runner', 'select, insert', 'control.audits'),
             ('backstock_bulk_runner', 'select, insert, delete', 'stage.audited'),
             ('backstock_bulk_runner', 'select, insert, delete', 'stage.differences'),
-            ('backstock_promoter', 'select', 'control.batches'),
-            ('backstock_promoter', 'select', 'control.bulk_operations'),
+            -- It deletes what nobody needs any more (promoter/retention.py): it is the one that no stranger can call.
+            ('backstock_promoter', 'select, delete', 'control.batches'),
+            ('backstock_promoter', 'select, delete', 'control.bulk_operations'),
+            ('backstock_promoter', 'delete', 'control.jobs'),
+            ('backstock_promoter', 'delete', 'control.audits'),
+            ('backstock_promoter', 'delete', 'control.dead_letters'),
+            ('backstock_promoter', 'delete', 'control.leases'),
+            ('backstock_promoter', 'select, delete', 'control.webhook_deliveries'),
             ('backstock_status', 'select, insert, update', 'control.progress'),
             ('backstock_status', 'select', 'control.batches'),
             ('backstock_status', 'select', 'control.webhook_deliveries')

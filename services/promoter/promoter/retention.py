@@ -1,4 +1,8 @@
-"""What nobody needs any more goes: a little at a time, by one process at a time, under a lease."""
+"""What nobody needs any more goes: a little at a time, by one process at a time, under a lease.
+
+The promoter does it, for nobody can call it from outside: only its role may delete these rows. Events are
+deleted by status, which keeps their sum.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from shared.lease import lease
 from shared.outages import through_outages
 
 log = structlog.get_logger()
-queries = load_queries("shared")
+queries = load_queries("promoter")
 
 EVERY = 600.0  # seconds between two rounds
 ROWS = 5_000  # a statement: far below its time-out, and no long locks
@@ -22,6 +26,10 @@ KEPT_DAYS = {  # days
     "forget_deliveries": 7.0,  # Shopify repeats a delivery for four hours
     "forget_letters": 30.0,
     "forget_batches": 90.0,
+    "forget_audits": 90.0,
+    "forget_operations": 90.0,  # after their batches, before their jobs
+    "forget_jobs": 90.0,
+    "forget_leases": 90.0,
 }
 
 

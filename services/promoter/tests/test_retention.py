@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from shared import retention
+from promoter import retention
+from promoter.retention import Retention
 from shared.db import connect
-from shared.retention import Retention
 
 OLD, NEW = "now() - interval '200 days'", "now()"
 SETTLED, OPEN = uuid4(), uuid4()
@@ -52,12 +52,48 @@ async def test_only_what_is_old_and_needed_by_nobody_goes(pool, monkeypatch):
             connection,
             name,
         )
+    jobs = [
+        await pool.fetchval(
+            "insert into control.jobs (connection_id, kind, state, ended_at) "
+            f"values ($1, 'audit', 'completed', {at}) returning id",
+            connection,
+        )
+        for at in (OLD, OLD)
+    ]
+    for job in jobs:
+        operation = await pool.fetchval(
+            "insert into control.bulk_operations (connection_id, job_id, resource, state, gid) "
+            "values ($1, $2, 'orders', 'staged', $3) returning id",
+            connection,
+            job,
+            str(job),
+        )
+        await pool.execute(
+            "insert into control.audits (connection_id, job_id, equal, tables, audited_at) "
+            f"values ($1, $2, true, '[]', {OLD})",
+            connection,
+            job,
+        )
+        for key in (f"job:{job}", f"operation:{operation}"):
+            await pool.execute(
+                "insert into control.leases (key, owner, expires_at) values ($1, '', '-infinity')", key
+            )
+    await pool.execute(
+        "insert into control.leases (key, owner, expires_at) values ('token:1', '', '-infinity')"
+    )
     assert await Retention(pool).forget() == {
         "forget_inbox": 2,
         "forget_deliveries": 1,
         "forget_letters": 1,
         "forget_batches": 1,
+        "forget_audits": 1,
+        "forget_operations": 1,
+        "forget_jobs": 1,
+        "forget_leases": 2,
     }
     assert not any((await Retention(pool).forget()).values())
     left = await pool.fetch("select event_id from control.inbox")
     assert {row["event_id"] for row in left} == {SETTLED, OPEN}
+    assert [row["id"] for row in await pool.fetch("select id from control.jobs")] == jobs[1:]
+    kept = await pool.fetch("select key from control.leases")
+    assert {row["key"] for row in kept} == {"token:1", f"job:{jobs[1]}", f"operation:{operation}"}
