@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,6 @@ def test_a_mutation_finds_its_mechanism_and_its_test(mutation):
     path = ROOT / mutation.file
     broken = mutate(path.read_text("utf-8"), mutation)
     if path.suffix == ".py":
-        ast.parse(broken)
+        compile(broken, str(path), "exec")
     file, _, function = mutation.test.partition("::")
     assert f"def {function.partition('[')[0]}(" in Path(ROOT / file).read_text("utf-8")

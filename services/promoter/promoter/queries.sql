@@ -11,9 +11,8 @@ left join control.jobs j on j.id = b.job_id
 where this.id = $1 and b.promoted_at is null
 order by b.seq, b.id;
 
--- plan_anew: a session keeps its plans; those that were made for a new store's empty tables read whole tables
--- for every row once the history is in. For what is large, planning costs nothing beside the work
-set local plan_cache_mode = force_custom_plan;
+-- plan_anew: plans made for a new store's empty tables would read whole tables for every row of its history
+select set_config('plan_cache_mode', 'force_custom_plan', true);
 
 -- promote: schema stage -> schema shopify; how many rows of each table were new or newer
 select stage.promote($1);

@@ -14,3 +14,4 @@ create trigger refund_lines_follow
 after update of deleted_at on shopify.refunds
 for each row when (old.deleted_at is distinct from new.deleted_at)
 execute function shopify.refund_lines_follow();
+revoke execute on function shopify.refund_lines_follow() from public;
