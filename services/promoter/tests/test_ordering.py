@@ -131,3 +131,12 @@ async def test_lines_that_wait_for_a_redacted_order_come_alive_with_it(db):
     assert await store.ids("refund_line_items") == []
     await store.promote(order(updated=20, refunds=(21,)))
     assert await store.ids("refund_line_items") == [121]
+
+
+async def test_a_deletion_counts_though_a_privacy_request_came_first(db):
+    """What a request leaves is no tombstone: a copy from before the deletion does not bring the row back."""
+    store = await new_store(db)
+    await store.promote([redacted(5, None, [1])])
+    await store.promote([deleted("orders", 1, 90)])
+    await store.promote(order(updated=10))
+    assert await store.ids("orders") == []

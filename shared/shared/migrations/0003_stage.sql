@@ -725,7 +725,8 @@ begin
 end $$;
 
 -- Deletions: they leave a tombstone, even of what never arrived, that only a newer copy can lift. Its revision
--- is the deletion's: children of a bulk copy that come later no longer find their parent.
+-- is the deletion's: children of a bulk copy that come later no longer find their parent. An older tombstone
+-- gives way: a privacy request leaves one of the year 1970, which any copy would lift.
 create function stage.promote_deletions(b control.batches) returns void
 language plpgsql as $$
 begin
@@ -736,7 +737,8 @@ begin
     order by s.id, s.sent_at desc
     on conflict (connection_id, id) do update
     set deleted_at = excluded.deleted_at, synced_at = now(), source = excluded.source, revision = excluded.revision
-    where t.deleted_at is null and (t.updated_at is null or t.updated_at <= excluded.deleted_at);
+    where coalesce(t.deleted_at, '-infinity') < excluded.deleted_at
+      and (t.updated_at is null or t.updated_at <= excluded.deleted_at);
     update shopify.order_line_items t
     set deleted_at = p.deleted_at, synced_at = now()
     from stage.deletions s
@@ -762,7 +764,8 @@ begin
     order by s.id, s.sent_at desc
     on conflict (connection_id, id) do update
     set deleted_at = excluded.deleted_at, synced_at = now(), source = excluded.source, revision = excluded.revision
-    where t.deleted_at is null and (t.updated_at is null or t.updated_at <= excluded.deleted_at);
+    where coalesce(t.deleted_at, '-infinity') < excluded.deleted_at
+      and (t.updated_at is null or t.updated_at <= excluded.deleted_at);
     insert into shopify.products as t (connection_id, id, deleted_at, source, sent_at, revision)
     select distinct on (s.id) b.connection_id, s.id, s.sent_at, b.source, s.sent_at, b.revision
     from stage.deletions s
@@ -770,7 +773,8 @@ begin
     order by s.id, s.sent_at desc
     on conflict (connection_id, id) do update
     set deleted_at = excluded.deleted_at, synced_at = now(), source = excluded.source, revision = excluded.revision
-    where t.deleted_at is null and (t.updated_at is null or t.updated_at <= excluded.deleted_at);
+    where coalesce(t.deleted_at, '-infinity') < excluded.deleted_at
+      and (t.updated_at is null or t.updated_at <= excluded.deleted_at);
     update shopify.product_variants t
     set deleted_at = p.deleted_at, synced_at = now()
     from stage.deletions s
