@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
+import uvloop
 
 from backstock.up import ending_in_order
 from chaos import report, scenarios
@@ -98,7 +98,7 @@ def _child(seed: int, scenario: str | None) -> int:
     with temporary_folder() as folder:
         work = scenarios.SCENARIOS[scenario](folder, _say) if scenario else run(seed, folder, _say)
         try:
-            result = asyncio.run(ending_in_order(work))
+            result = uvloop.run(ending_in_order(work))
         except BaseException:
             _keep(folder, scenario or f"seed-{seed}")
             raise

@@ -149,7 +149,7 @@ def document_faults(document: dict[str, Any], truth: dict[str, Any], kept_status
     for resource in document["resources"]:
         count = truth[resource["name"]]["count"]
         shown = {name: resource[name] for name in ("expected", "downloaded", "staged", "promoted")}
-        if len(set(shown.values())) != 1 or resource["percent"] != 100:
+        if set(shown.values()) != {count} or resource["percent"] != 100:
             faults.append(f"{resource['name']}: {count} at the store, {shown}, {resource['percent']} %")
     return faults
 

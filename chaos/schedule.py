@@ -148,6 +148,7 @@ KINDS: dict[str, tuple[int, Callable[[Random], Drawn]]] = {
     "bulk_stuck": (3, _with(("shopify",), 6, 14, after=(0, 200), times=(1,))),
     "bulk_expired": (2, _with(("shopify",), 4, 12, times=(1,))),
     "bulk_no_url": (2, _with(("shopify",), 4, 12, times=(1,))),
+    "webhook_drop": (6, _with(("shopify",), 3, 8, rate=(0.2, 0.5))),
     "webhook_duplicate": (5, _with(("shopify",), 4, 12, rate=(0.3, 0.8))),
     "webhook_delay": (4, _with(("shopify",), 4, 12, rate=(0.3,), pause=(2, 5))),
     "webhook_reorder": (5, _with(("shopify",), 4, 12, rate=(0.5, 1.0), pause=(1, 4))),

@@ -34,6 +34,7 @@ OF_THE_MACHINE = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONDEVMODE")  # nothing 
 HARNESS_WAITS = 15.0  # seconds for an answer of the sandbox or a service
 OFTEN = {  # a live store is looked after every few seconds instead of every hour
     "CATCH_UP_EVERY": "8",
+    "AUDIT_EVERY": "8",
     "WEBHOOK_CHECK_EVERY": "8",
     "BULK_STUCK_AFTER": "4",
 }
