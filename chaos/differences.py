@@ -22,6 +22,7 @@ TABLES = (
     "product_variants",
 )
 
+LINKS = ("product_id", "variant_id")
 Row = Mapping[str, Any]  # a table's columns are of many types
 Database: TypeAlias = "asyncpg.Connection[Any]"
 
@@ -56,7 +57,7 @@ async def _of_table(db: Database, brand: str, table: str, theirs: dict[int, Any]
         brand,
     )
     ours = {row["id"]: row for row in rows}
-    gone = await _tombstones(db)
+    alive = await _alive(db)
     if table == "products":  # a webhook does not say which variants Shopify counts the stock of
         for id_ in await _uncounted(db):
             theirs.get(id_, {}).pop("total_inventory", None)
@@ -65,14 +66,14 @@ async def _of_table(db: Database, brand: str, table: str, theirs: dict[int, Any]
         Difference("resurrected", f"{table} {id_} should not be there") for id_ in ours.keys() - theirs.keys()
     ]
     both = theirs.keys() & ours.keys()
-    return missing + extra + [d for id_ in both for d in _of_row(table, theirs[id_], ours[id_], gone)]
+    return missing + extra + [d for id_ in both for d in _of_row(table, theirs[id_], ours[id_], alive)]
 
 
-async def _tombstones(db: Database) -> set[int]:
-    """A line keeps the id of a deleted product; Shopify empties it, without touching the order."""
+async def _alive(db: Database) -> set[int]:
+    """A line keeps the id of a product that is no more; Shopify empties it, without touching the order."""
     rows = await db.fetch(
-        "select id from shopify.products where deleted_at is not null "
-        "union all select id from shopify.product_variants where deleted_at is not null"
+        "select id from shopify.products where deleted_at is null "
+        "union all select id from shopify.product_variants where deleted_at is null"
     )
     return {row["id"] for row in rows}
 
@@ -84,11 +85,13 @@ async def _uncounted(db: Database) -> list[int]:
     return [row["product_id"] for row in rows]
 
 
-def _of_row(table: str, theirs: Row, ours: Row, gone: set[int]) -> list[Difference]:
+def _of_row(table: str, theirs: Row, ours: Row, alive: set[int]) -> list[Difference]:
     return [
         Difference("stale", f"{table} {theirs['id']} {name}: {value!r} at Shopify, {ours[name]!r} here")
         for name, value in theirs.items()
-        if name in ours.keys() and not (_same(value, ours[name]) or (value is None and ours[name] in gone))  # noqa: SIM118 - a Record iterates over values
+        if name in ours.keys()  # noqa: SIM118 - a Record iterates over values
+        and not _same(value, ours[name])
+        and not (name in LINKS and value is None and ours[name] not in alive)
     ]
 
 

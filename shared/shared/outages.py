@@ -23,6 +23,7 @@ OUTAGES = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InternalClientError,  # the connection broke in the middle of a statement
 )
 
 BACKOFF_BASE = 0.1  # seconds, doubled each time
@@ -34,13 +35,21 @@ class OutageError(Exception):
 
 
 async def through_outages(work: Callable[[], Awaitable[None]]) -> None:
-    """Do the work again and again until cancelled; during an outage, with backoff and jitter."""
+    """Do the work again and again until cancelled; after a failure, with backoff and jitter."""
     delay = BACKOFF_BASE
     while True:
         try:
             await work()
             delay = BACKOFF_BASE
-        except (*OUTAGES, asyncpg.PostgresError) as error:
+        except Exception as error:
+            if was_cancelled():
+                raise asyncio.CancelledError from error
             log.warning("loop.retry", work=work.__qualname__, error=repr(error), seconds=round(delay, 2))
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - jitter
             delay = min(delay * 2, BACKOFF_CAP)
+
+
+def was_cancelled() -> bool:
+    """Whether this task was told to end; a driver may have made another error of it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

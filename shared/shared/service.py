@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -39,6 +41,7 @@ from shared.trim import Trimmer
 log = structlog.get_logger()
 
 CONFIGURATION_ERROR = 78  # EX_CONFIG of sysexits.h: trying again without a change is of no use
+ENDS_WITHIN = 20.0  # seconds from the end of one task to that of the process
 HTTP_GRACE = 3  # seconds that open requests (SSE above all) get at the end
 SOCKET_BACKLOG = 2048
 
@@ -105,6 +108,8 @@ async def _run(service: Service, settings: Settings, wire: Wire) -> None:
                 *wiring.tasks,
             )
             working = [tasks.create_task(job()) for job in jobs]
+            for task in working:
+                task.add_done_callback(_end_soon)  # whatever else hangs then
             serving = tasks.create_task(server.serve(sockets=[listener])) if listener else None
             log.info("service.started", bind=wiring.bind or settings.health_bind or None)
             await stop.wait()
@@ -116,6 +121,13 @@ async def _run(service: Service, settings: Settings, wire: Wire) -> None:
             for task in working:
                 task.cancel()
     log.info("service.stopped")
+
+
+def _end_soon(_: object) -> None:
+    """A service is over when one of its tasks is: bounded, because its supervisor waits for the end."""
+    last = threading.Timer(ENDS_WITHIN, os._exit, (1,))
+    last.daemon = True
+    last.start()
 
 
 @asynccontextmanager

@@ -106,6 +106,7 @@ class Route:
 
     def __init__(self, broker: RedisBroker, pool: Pool, service: Service) -> None:
         self.broker, self.pool, self.service = broker, pool, service
+        self._lame: set[Any] = set()
         self._emptied: set[str] = set()  # event types whose stream was not there: Redis has lost them
 
     def on(self, event_type: type[E], handler: Handler[E]) -> None:
@@ -186,12 +187,20 @@ class Route:
         while True:
             await asyncio.sleep(GUARD_EVERY)
             with contextlib.suppress(*OUTAGES, asyncpg.PostgresError):
+                await self._end_the_lame()
                 if dead := [s for s in self.broker.subscribers if _has_ended(s)]:
                     log.warning("stream.restart", subscribers=len(dead))
                     await self._make_groups(client)
                     for subscriber in dead:
                         await subscriber.start()
                 await self._send_again()
+
+    async def _end_the_lame(self) -> None:
+        """A start that was broken off leaves a subscriber that runs and does not work: it has to end first."""
+        lame = {s for s in self.broker.subscribers if s.running and not _reads(s)}
+        for subscriber in lame & self._lame:  # twice in a row: it is not just being restarted
+            await subscriber.stop()
+        self._lame = lame
 
     def _streams(self) -> set[str]:
         return {cast("Any", s).stream_sub.name for s in self.broker.subscribers}

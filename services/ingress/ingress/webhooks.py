@@ -41,9 +41,10 @@ from ingress.payloads import (
 from ingress.signatures import is_webhook_signed, shop_domain
 from shared.db import Connection, Pool, load_queries
 from shared.dead_letters import Aside, drop_all, erase, set_aside
-from shared.errors import BackstockError, BadPayloadError
+from shared.errors import BadPayloadError
 from shared.events import BulkFinished, ScopesGranted, StagedBatch
 from shared.http import PROBLEM_JSON, ProblemError
+from shared.outages import was_cancelled
 from shared.outbox import emit
 from shared.rows import RedactionRow, count, stage
 from shared.secrets import TokenVault
@@ -121,14 +122,9 @@ class Inlet:
     async def _commit(self, group: Sequence[Delivery]) -> None:
         try:
             outcomes = await self._store(group)
-        except (
-            OSError,
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            TimeoutError,
-            BackstockError,
-            ValueError,
-        ) as error:
+        except Exception as error:
+            if was_cancelled():
+                raise asyncio.CancelledError from error
             await self._commit_one_by_one(group, error)
             return
         for delivery, outcome in zip(group, outcomes, strict=True):

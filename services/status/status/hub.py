@@ -23,6 +23,7 @@ from prometheus_client import Counter, Gauge
 
 from shared.db import Pool
 from shared.http import ProblemError
+from shared.outages import was_cancelled
 from status.snapshot import Snapshot, read_snapshot, read_snapshots
 
 log = structlog.get_logger()
@@ -38,7 +39,14 @@ BACKOFF_CAP = 5.0  # seconds between tries while Postgres is away
 MAX_CLIENTS = 10_000  # of this process; about 10 KB each
 MAX_BRAND_CLIENTS = 5_000  # of one brand, so that one page's visitors do not lock out all others
 RETRY_AFTER = "10"  # seconds that a client that was turned away should wait
-AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+AWAY = (
+    OSError,
+    RuntimeError,  # a transport that is closed
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    TimeoutError,
+)
 
 clients_open = Gauge("backstock_sse_clients", "Clients that follow a brand's progress now.")
 frames_encoded = Counter("backstock_sse_frames", "Frames encoded; each goes to every client of its brand.")
@@ -197,6 +205,8 @@ class Hub:
                 await self._show(changed & self.channels.keys())
                 delay = FRAME_GAP
             except AWAY as error:
+                if was_cancelled():
+                    raise asyncio.CancelledError from error
                 log.warning("hub.retry", step="publish", error=repr(error), seconds=delay)
                 self._mark(changed)
                 delay = min(delay * 2, BACKOFF_CAP)
@@ -227,6 +237,8 @@ class Hub:
                 await self._hear()
                 delay = 0.1
             except AWAY as error:
+                if was_cancelled():
+                    raise asyncio.CancelledError from error
                 log.warning("hub.retry", step="listen", error=repr(error), seconds=round(delay, 2))
             self.listening = False
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - jitter
