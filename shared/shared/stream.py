@@ -196,7 +196,7 @@ class Route:
                 await self._send_again()
 
     async def _end_the_lame(self) -> None:
-        """A start that was broken off leaves a subscriber that runs and does not work: it has to end first."""
+        """A start that was broken off leaves a subscriber that runs and does not work: end it first."""
         lame = {s for s in self.broker.subscribers if s.running and not _reads(s)}
         for subscriber in lame & self._lame:  # twice in a row: it is not just being restarted
             await subscriber.stop()
