@@ -60,6 +60,7 @@ SETTINGS_OF_OURS = (
     "RECENT_",
     "PAGED_",
     "BULK_",
+    "START_",
 )
 BINDS = {"ingress": "INGRESS_BIND", "status": "STATUS_BIND"}  # every other service: HEALTH_BIND
 

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import asyncpg
 import structlog
 
-from shared.errors import MigrationError, SettingError
+from shared.errors import MigrationError, NotThereError, SettingError
 from shared.events import Event
 from shared.roles import taking_role
 
@@ -35,6 +35,13 @@ MIGRATION_LOCK = 0x5348_4F50  # one advisory lock for everybody who migrates thi
 MIGRATION_WAIT = 60.0  # seconds to wait for somebody else's migration
 OLDEST_POSTGRES = 150000  # MERGE, and what the migrations were tested with
 
+_NOT_THERE = (
+    OSError,
+    TimeoutError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ConnectionDoesNotExistError,
+)
 _HEADING = re.compile(r"^-- (?P<name>[a-z0-9_]+): .*$", re.MULTILINE)
 _MIGRATION = re.compile(r"^\d{4}_[a-z0-9_]+\.sql$")
 
@@ -48,7 +55,7 @@ def load_queries(package: str) -> Mapping[str, str]:
 
 
 async def connect(dsn: str, *, service: str, size: int = POOL_SIZE) -> Pool:
-    """Open the pool; a database that is away or too old is a SettingError that says what to do."""
+    """Open the pool; NotThereError if Postgres is away, SettingError if it is too old or refuses us."""
     try:
         pool = await asyncpg.create_pool(
             dsn,
@@ -60,7 +67,8 @@ async def connect(dsn: str, *, service: str, size: int = POOL_SIZE) -> Pool:
         )
         version = await pool.fetchval("select current_setting('server_version_num')::int")
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-        raise SettingError(
+        kind = NotThereError if isinstance(error, _NOT_THERE) else SettingError
+        raise kind(
             f"DATABASE_URL: Postgres does not answer ({type(error).__name__}: {error}): "
             "check that the server runs and that host, port, user, password and database are right"
         ) from error
@@ -178,14 +186,14 @@ async def _apply(
 
 
 async def check_migrated(pool: Pool) -> None:
-    """SettingError, with the remedy, if the database lacks a migration of this code."""
+    """NotThereError, with the remedy, if the database lacks a migration of this code."""
     wanted = sorted(
         f.name for f in files("shared").joinpath("migrations").iterdir() if _MIGRATION.match(f.name)
     )
     there = await pool.fetchval("select to_regclass('control.schema_migrations') is not null")
     done = await pool.fetch("select name from control.schema_migrations") if there else []
     if missing := sorted(set(wanted) - {row["name"] for row in done}):
-        raise SettingError(
+        raise NotThereError(
             f"DATABASE_URL: the database lacks migration {missing[0]}: run `backstock migrate`"
         )
 

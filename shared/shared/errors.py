@@ -2,6 +2,7 @@
 
 BackstockError
 ├── SettingError            a setting is missing or wrong: the process does not start
+│   └── NotThereError       a server is away or not prepared: waiting may help
 ├── PermanentError          trying again cannot help: straight to the dead letters
 │   └── BadPayloadError     what came in cannot be understood
 ├── LeaseLostError          somebody else works on this now: stop, write nothing
@@ -18,6 +19,10 @@ class BackstockError(Exception):
 
 class SettingError(BackstockError):
     """A setting is missing or wrong."""
+
+
+class NotThereError(SettingError):
+    """What a setting names does not answer, or is not prepared."""
 
 
 class PermanentError(BackstockError):

@@ -1,5 +1,6 @@
 """The life of a service process: settings, connections, consumer, relay, HTTP, and a clean end.
 
+Services start in any order: what is not there yet is waited for, START_WITHIN seconds.
 SIGTERM or SIGINT: stop taking work, let running handlers finish, close everything. Exit code 0; 78 when a
 setting is wrong, with one line that says what to do.
 """
@@ -35,6 +36,7 @@ from shared.logs import configure_logs
 from shared.outbox import Relay
 from shared.settings import Settings, bind_address, load_settings
 from shared.sockets import LOOK_EVERY, ClientConnection, Gate
+from shared.starting import Patience, StoppedError
 from shared.stream import Route, check_redis, make_broker
 from shared.trim import Trimmer
 
@@ -83,6 +85,8 @@ def main(service: Service, wire: Wire) -> None:
     configure_logs(service, settings.log_level)
     try:
         uvloop.run(_run(service, settings, wire))
+    except* StoppedError:
+        log.info("service.stopped")
     except* SettingError as errors:
         print(f"{service}: {errors.exceptions[0]}", file=sys.stderr)  # noqa: T201 - for a person, not a log
         raise SystemExit(CONFIGURATION_ERROR) from None
@@ -92,7 +96,7 @@ async def _run(service: Service, settings: Settings, wire: Wire) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with _connections(service, settings) as parts, wire(parts) as wiring:
+    async with _connections(service, settings, stop) as parts, wire(parts) as wiring:
         app = wiring.app or SecurityHeaders(HealthApp(parts.readiness))
         server = _server(app, settings.request_within)
         listener = (
@@ -131,11 +135,12 @@ def _end_soon(_: object) -> None:
 
 
 @asynccontextmanager
-async def _connections(service: Service, settings: Settings) -> AsyncIterator[Parts]:
-    pool = await connect(settings.database_url, service=service)
-    await check_migrated(pool)
+async def _connections(service: Service, settings: Settings, stop: asyncio.Event) -> AsyncIterator[Parts]:
+    patience = Patience(settings.start_within, stop)
+    pool = await patience.wait_for(lambda: connect(settings.database_url, service=service))
+    await patience.wait_for(lambda: check_migrated(pool))
     async with Redis.from_url(settings.redis_url, retry=Retry(NoBackoff(), 0), socket_timeout=5) as probe:
-        await check_redis(probe)
+        await patience.wait_for(lambda: check_redis(probe))
     redis = Redis.from_url(settings.redis_url)
     broker = make_broker(settings.redis_url, pool, service)
     route = Route(broker, pool, service)

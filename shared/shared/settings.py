@@ -22,6 +22,7 @@ REMEDIES = {
     "backstock_api_key": "set BACKSTOCK_API_KEY to at least 16 random characters",
     "shopify_api_version": "use a version such as 2026-10",
     "recent_days": "use a number of days from 1 to 60",
+    "start_within": "use a number of seconds from 0 to 3600",
     "request_within": "use a number of seconds from 0.5 to 600",
     "redis_port": "use a port from 1 to 65535",
     "shopify_client_secret": "copy the client secret of your app from Shopify's Dev Dashboard",
@@ -63,6 +64,7 @@ class Settings(BaseSettings):
     audit_every: float = Field(86400, ge=1)
     webhook_check_every: float = Field(3600, ge=1)
     keep_events_days: float = Field(30, ge=0, le=3650)
+    start_within: float = Field(30, ge=0, le=3600)
     request_within: float = Field(10, ge=0.5, le=600)
     log_level: str = Field("INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
 

@@ -38,7 +38,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, ReadOnlyErro
 
 from shared.db import Connection, Pool, load_queries, once, was_settled
 from shared.dead_letters import bury
-from shared.errors import LeaseLostError, PermanentError, SettingError
+from shared.errors import LeaseLostError, NotThereError, PermanentError, SettingError
 from shared.events import EVENTS, Event, Service
 from shared.outages import OUTAGES, OutageError
 from shared.outbox import STREAM_PREFIX, stream_name
@@ -80,7 +80,7 @@ def make_broker(redis_url: str, pool: Pool, service: Service) -> RedisBroker:
 
 
 async def check_redis(redis: Redis) -> None:
-    """SettingError, with the remedy, if Redis does not answer or is older than 7.0."""
+    """SettingError if Redis is older than 7.0 or refuses us, NotThereError if it is away; with the remedy."""
     try:
         info = await redis.info("server")
     except AuthenticationError as error:
@@ -90,7 +90,7 @@ async def check_redis(redis: Redis) -> None:
     except ResponseError as error:
         raise SettingError(f"REDIS_URL: {error}: use Redis 7.0+ or Valkey 7.2+") from error
     except (RedisError, OSError) as error:
-        raise SettingError(
+        raise NotThereError(
             f"REDIS_URL: Redis does not answer ({type(error).__name__}: {error}): "
             "check that the server runs and that host, port and password are right"
         ) from error
