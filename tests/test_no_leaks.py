@@ -11,7 +11,7 @@ CANARY = "canary.person@leak.example"
 
 
 async def test_personal_data_and_secrets_stay_where_they_belong(services, until):
-    """A whole sync, webhooks good and bad: e-mails, phones, names of streets and keys are in no other place."""
+    """A whole sync, webhooks good and bad: e-mails, phones and keys are in no other place."""
     await services.start_all("ingress", "bulk-runner", "promoter", "status")
     async with make_store(services, orders=80) as store, httpx.AsyncClient(timeout=10) as http:
         await store.connect()
