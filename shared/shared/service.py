@@ -43,7 +43,7 @@ from shared.trim import Trimmer
 log = structlog.get_logger()
 
 CONFIGURATION_ERROR = 78  # EX_CONFIG of sysexits.h: trying again without a change is of no use
-ENDS_WITHIN = 20.0  # seconds from the end of one task to that of the process
+ENDS_WITHIN = 20.0  # seconds from the failure of a task, or the signal, to the end of the process
 HTTP_GRACE = 3  # seconds that open requests (SSE above all) get at the end
 SOCKET_BACKLOG = 2048
 
@@ -127,8 +127,10 @@ async def _run(service: Service, settings: Settings, wire: Wire) -> None:
     log.info("service.stopped")
 
 
-def _end_soon(_: object) -> None:
-    """A service is over when one of its tasks is: bounded, because its supervisor waits for the end."""
+def _end_soon(task: asyncio.Task[None]) -> None:
+    """A service is over when one of its tasks fails: bounded, because its supervisor waits for the end."""
+    if not task.cancelled() and task.exception() is None:
+        return  # some have done their work at the start
     last = threading.Timer(ENDS_WITHIN, os._exit, (1,))
     last.daemon = True
     last.start()
