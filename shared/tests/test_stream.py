@@ -486,3 +486,17 @@ async def test_a_replay_is_for_the_service_that_failed(pool, consuming, until):
         await emitted(pool, event(2))
         await until(lambda: 2 in status.calls)
     assert status.calls == [1, 2]
+
+
+async def test_a_subscriber_that_only_half_started_is_started_anew(pool, consuming, until):
+    """A start that broke off says that it runs, and reads nothing: that is seen, and mended."""
+    handler = Handler()
+    async with consuming(handler) as route:
+        await until(route.is_running)
+        for subscriber in route.broker.subscribers:
+            await subscriber.stop()
+            subscriber.running = True
+        assert not route.is_running()
+        await emitted(pool, event(1))
+        await until(lambda: bool(handler.calls))
+        await until(route.is_running)
