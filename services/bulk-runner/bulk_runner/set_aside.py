@@ -10,7 +10,6 @@ from bulk_runner.bulk_operation import Operation
 from shared.db import Connection, load_queries
 from shared.dead_letters import Aside, set_aside
 from shared.errors import PermanentError
-from shared.events import Resource
 from shared.secrets import TokenVault
 from shared.trouble import reconsider
 
@@ -29,13 +28,6 @@ def text_aside(operation: Operation, line: bytes, error: Exception, number: int)
     }
     kind = f"bulk line {operation.resource}"
     return Aside(key(operation.connection_id, kind, line), kind, line, error, context)
-
-
-def node_aside(connection_id: int, resource: Resource, node: bytes, error: Exception, sent_at: str) -> Aside:
-    """An object of a page."""
-    context = {"resource": resource, "sent_at": sent_at, "page": True}
-    kind = f"page node {resource}"
-    return Aside(key(connection_id, kind, node), kind, node, error, context)
 
 
 def key(connection_id: int, kind: str, text: bytes) -> UUID:
