@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 HOST = "127.0.0.1"
+BROKEN = (OSError, RuntimeError, ValueError)  # the names that uvloop has for a closed socket, too
 CHUNK = 64 * 1024  # bytes read at once
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with no time: the peer sees a reset, not an end
 
@@ -86,7 +87,7 @@ class Proxy:
         try:
             await asyncio.gather(self._pass(near[0], far[1]), self._pass(far[0], near[1]))
             end = asyncio.StreamWriter.close  # both sides were done: what is still on its way arrives
-        except OSError:
+        except BROKEN:
             pass
         finally:
             self._open -= writers
@@ -99,7 +100,7 @@ class Proxy:
             writer.write(chunk)
             await writer.drain()
         await self._hold_up(0)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*BROKEN):
             writer.write_eof()
 
     async def _hold_up(self, size: int) -> None:
@@ -114,6 +115,6 @@ class Proxy:
 def _reset(writer: asyncio.StreamWriter) -> None:
     found = writer.get_extra_info("socket")
     if found is not None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*BROKEN):
             found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
     writer.transport.abort()

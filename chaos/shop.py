@@ -13,7 +13,7 @@ from chaos.schedule import StorePlan
 from chaos.world import World
 
 TOKEN = "shpat_chaos"  # noqa: S105 - a sandbox has no secrets
-CONNECTS_WITHIN = 60.0  # seconds; ingress may be away when it is asked
+CONNECTS_WITHIN = 120.0  # seconds; ingress may be away when it is asked
 FIRST_WEBHOOK_RETRY = 0.1  # seconds, doubled eight times: half a minute of trying where Shopify takes hours
 ASK_AGAIN = 0.5  # seconds
 
