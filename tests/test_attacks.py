@@ -394,6 +394,7 @@ async def test_many_connections(target):
     finally:
         for _, writer in held:
             writer.close()
+        await asyncio.gather(*(writer.wait_closed() for _, writer in held), return_exceptions=True)
 
 
 async def test_header_floods(target):

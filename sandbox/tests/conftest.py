@@ -130,7 +130,7 @@ def sandbox_url():
 
 @pytest.fixture
 async def sandbox(sandbox_url) -> AsyncIterator[Sandbox]:
-    async with httpx.AsyncClient(timeout=20, trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
         made = Sandbox(sandbox_url, http)
         await made.make(shop=SHOP, orders=150, seed=11)
         yield made

@@ -36,7 +36,7 @@ from shared.tokens import Tokens
 
 async def main():
     settings = Settings(_env_file=None)
-    pool = await connect(settings.database_url, service="test")
+    pool = await connect(settings.database_url, service="ingress")
     shopify = Shopify(settings)
     tokens = Tokens.of(pool, shopify, settings)
     print("ready", flush=True)
