@@ -20,7 +20,7 @@ from chaos.schedule import Fault, Plan, draw
 from chaos.shop import Shop
 from chaos.world import World, running
 
-HEALS_WITHIN = 120.0  # seconds of quiet; an event lost twice is sent for the third time after 90
+HEALS_WITHIN = 180.0  # seconds of quiet; an event lost twice is sent for the third time after 90
 LOOK_EVERY = 1.0  # seconds between two verdicts
 LOOK_AGAIN_AFTER = 3.0  # seconds; what came late must not undo what was right
 FLUSHES_WITHIN = 60.0  # seconds for the webhooks that are still tried again
