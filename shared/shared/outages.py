@@ -31,7 +31,14 @@ BACKOFF_CAP = 5.0  # seconds: how late a loop may notice that Postgres or Redis 
 
 
 class OutageError(Exception):
-    """Raise from a handler when what failed is around it, not in it: try again, for ever."""
+    """Raise from a handler when what failed is around it, not in it: try again, for ever.
+
+    `after` seconds: it is only not its turn; without them the backoff of failures counts.
+    """
+
+    def __init__(self, message: str, *, after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
 
 
 async def through_outages(work: Callable[[], Awaitable[None]]) -> None:

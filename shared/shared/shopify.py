@@ -66,7 +66,7 @@ SHORTEST_THROTTLE_WAIT = 1.0  # seconds, as Shopify asks
 LONGEST_THROTTLE_WAIT = 60.0  # seconds; no bucket takes longer to fill
 TIMEOUT = httpx.Timeout(25.0, connect=5.0)  # Shopify itself gives up after about 20 s
 REQUEST_WITHIN = 35.0  # seconds, also for an answer that trickles in
-CONNECTIONS = httpx.Limits(max_connections=40, max_keepalive_connections=20)
+CONNECTIONS = httpx.Limits(max_connections=200, max_keepalive_connections=20)
 REQUESTS_OF_A_SHOP = 8  # at once in a process: a slow store leaves connections to the others
 SHORTEST_QUERY = "query Now { shop { id } }"
 _TOKEN = re.compile(r"[!-~]+")  # anything else is no header value, and httpx would quote it in its error

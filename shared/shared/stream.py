@@ -40,6 +40,7 @@ from shared.db import Connection, Pool, load_queries, once, was_settled
 from shared.dead_letters import bury
 from shared.errors import LeaseLostError, NotThereError, PermanentError, SettingError
 from shared.events import EVENTS, Event, Service
+from shared.lanes import Lanes
 from shared.outages import OUTAGES, OutageError
 from shared.outbox import STREAM_PREFIX, stream_name
 
@@ -58,6 +59,9 @@ BACKOFF_BASE_MS = 250  # doubles with each delivery, up to the lease (Redis cann
 READ_BLOCK_MS = 1_000  # must stay below redis-py's socket time-out of 5 s
 CLAIM_EVERY_MS = 500
 READ_AHEAD = 10  # messages a read; without a limit one read takes the whole backlog into memory
+SHORT_AT_ONCE = 4  # transactions of one kind of event; the pool has ten connections
+WAITING = 200  # messages of one kind that wait in a process for their store's turn: half a kilobyte each
+WAITING_OF_A_STORE = 20  # of these; more are put back, so that other stores' messages are read at all
 OLDEST_REDIS = (7, 0)  # before 7.0 XAUTOCLAIM trips over trimmed entries for ever
 GRACE = 5.0  # seconds for running handlers at the end; a download goes on at its checkpoint elsewhere
 STOP_WITHIN = 8.0  # seconds for all subscribers together
@@ -109,28 +113,47 @@ class Route:
         self._lame: set[Any] = set()
         self._emptied: set[str] = set()  # event types whose stream was not there: Redis has lost them
 
-    def on(self, event_type: type[E], handler: Handler[E]) -> None:
-        """Short work: the handler gets the transaction that also marks the event as handled."""
+    def on(self, event_type: type[E], handler: Handler[E], *, each: int = 2) -> None:
+        """Short work: the handler gets the transaction that also marks the event as handled.
+
+        At most `each` of one store together.
+        """
 
         async def in_one_transaction(event: E) -> None:
             async with once(self.pool, event, self.service) as tx:
                 if tx is not None:
                     await handler(event, tx)
 
-        self._subscribe(event_type, in_one_transaction, workers=4)
+        self._subscribe_by_turns(event_type, in_one_transaction, at_once=SHORT_AT_ONCE, each=each)
 
-    def on_long(self, event_type: type[E], handler: LongHandler[E], *, workers: int) -> None:
-        """Long work: the handler commits batch by batch and settles the event with the last one."""
+    def on_long(
+        self, event_type: type[E], handler: LongHandler[E], *, workers: int, each: int | None = None
+    ) -> None:
+        """Long work: the handler commits batch by batch and settles the event with the last one.
+
+        So many `workers` together, at most `each` of them for one store.
+        """
 
         async def unless_done(event: E) -> None:
             if not await was_settled(self.pool, event, self.service):
                 await handler(event)
 
-        self._subscribe(event_type, unless_done, workers=workers)
+        self._subscribe_by_turns(event_type, unless_done, at_once=workers, each=each or workers)
 
     def on_shared(self, event_type: type[E], handler: LongHandler[E], *, workers: int) -> None:
         """Short work that shares transactions: the handler settles the event with whatever came beside it."""
         self._subscribe(event_type, handler, workers=workers, read_ahead=workers)
+
+    def _subscribe_by_turns(
+        self, event_type: type[E], handle: LongHandler[E], *, at_once: int, each: int
+    ) -> None:
+        lanes = Lanes(at_once=at_once, each=each, waiting=WAITING_OF_A_STORE)
+
+        async def in_turn(event: E) -> None:
+            async with lanes.turn(event.connection_id):
+                await handle(event)
+
+        self._subscribe(event_type, in_turn, workers=WAITING)
 
     def _subscribe(
         self, event_type: type[E], handle: LongHandler[E], *, workers: int, read_ahead: int = READ_AHEAD
@@ -256,8 +279,10 @@ class _Reliability(BaseMiddleware):
         except (HandlerException, StopConsume):
             raise
         except (*OUTAGES, OutageError, LeaseLostError) as error:
-            log.info("event.waits", error=repr(error), deliveries=deliveries)
-            await delivery.put_back(deliveries, counted=False)
+            after = error.after if isinstance(error, OutageError) else None
+            if after is None:  # else it is only not its turn
+                log.info("event.waits", error=repr(error), deliveries=deliveries)
+            await delivery.put_back(deliveries, counted=False, after=after)
         except Exception as error:
             hopeless = isinstance(error, PermanentError | ValidationError) or deliveries >= MAX_DELIVERIES
             log.warning("event.failed", error=repr(error), deliveries=deliveries, buried=hopeless)
@@ -315,9 +340,10 @@ class _Delivery:
             with contextlib.suppress(RedisError, OSError):
                 await self._claim(idle=0)
 
-    async def put_back(self, deliveries: int, *, counted: bool) -> None:
-        """Let it be claimed after the backoff; an outage does not count as a delivery."""
-        longest = min(LEASE_MS, BACKOFF_BASE_MS * 2 ** min(deliveries, 10))
+    async def put_back(self, deliveries: int, *, counted: bool, after: float | None = None) -> None:
+        """Let it be claimed after so many seconds, or the backoff; an outage does not count as a delivery."""
+        backoff = BACKOFF_BASE_MS * 2 ** min(deliveries, 10)
+        longest = min(LEASE_MS, backoff if after is None else after * 1000)
         delay = int(longest * random.uniform(0.5, 1))  # noqa: S311 - jitter
         with contextlib.suppress(RedisError, OSError):  # then it waits for its whole lease
             await self._claim(idle=LEASE_MS - delay, deliveries=None if counted else max(deliveries - 1, 0))

@@ -33,14 +33,17 @@ from shared.events import (
     Promoted,
     WebhooksRegistered,
 )
+from shared.lanes import Lanes
 from shared.service import Parts, Wiring
 from shared.service import main as run
 from shared.shopify import Shopify
 from shared.tokens import Tokens
 
-JOBS_AT_ONCE = 4  # jobs a runner reads by pages together; they mostly wait for Shopify
-LETTERS_AT_ONCE = 2  # texts that are read again together, each with a request
-DOWNLOADS_AT_ONCE = 3  # files a runner stages together; parsing keeps one core busy
+JOBS_AT_ONCE = 24  # jobs a runner reads by pages together; they mostly wait for Shopify
+LETTERS_AT_ONCE = 6  # texts that are read again together, each with a request
+DOWNLOADS_AT_ONCE = 12  # files a runner reads together, 2 MB of each in memory
+STAGED_AT_ONCE = 3  # of these, parsed and written at one time: parsing keeps one core busy
+OF_A_STORE = 2  # jobs, and files: a store that hangs, or never ends, leaves the rest to the others
 
 
 @asynccontextmanager
@@ -51,7 +54,9 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     shops = Shops(parts.pool, Tokens.of(parts.pool, shopify, parts.settings))
     route = parts.route
     route.on(ConnectionCreated, on_connection_created)
-    route.on_long(WebhooksRegistered, partial(on_webhooks_registered, shops=shops), workers=JOBS_AT_ONCE)
+    route.on_long(
+        WebhooksRegistered, partial(on_webhooks_registered, shops=shops), workers=JOBS_AT_ONCE, each=1
+    )
     route.on_long(
         JobQueued,
         partial(
@@ -61,12 +66,19 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
             paged_up_to=parts.settings.paged_up_to,
         ),
         workers=JOBS_AT_ONCE,
+        each=OF_A_STORE,
     )
     route.on(BulkFinished, on_bulk_finished)
-    route.on_long(BulkReady, partial(on_bulk_ready, shops=shops), workers=DOWNLOADS_AT_ONCE)
+    staging = Lanes(at_once=STAGED_AT_ONCE, each=OF_A_STORE)
+    route.on_long(
+        BulkReady,
+        partial(on_bulk_ready, shops=shops, staging=staging),
+        workers=DOWNLOADS_AT_ONCE,
+        each=OF_A_STORE,
+    )
     route.on(Promoted, on_promoted)
     route.on(JobCompleted, on_job_completed)
-    route.on_long(LetterReplayed, partial(on_letter_replayed, shops=shops), workers=LETTERS_AT_ONCE)
+    route.on_long(LetterReplayed, partial(on_letter_replayed, shops=shops), workers=LETTERS_AT_ONCE, each=1)
     try:
         scheduler = Scheduler(shops, parts.settings.bulk_stuck_after)
         catch_ups = Schedule(parts.pool, "catch_up", parts.settings.catch_up_every)

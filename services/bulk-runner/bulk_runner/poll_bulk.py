@@ -32,7 +32,8 @@ log = structlog.get_logger()
 queries = load_queries("bulk_runner")
 
 SLOTS = 5  # bulk queries that one app may run at a shop since API 2026-01
-AT_ONCE = 20  # operations one runner starts or polls together
+AT_ONCE = 60  # operations one runner starts or polls together; they mostly wait for Shopify
+OF_A_STORE = 3  # of these: a store that does not answer leaves the rest to the others
 TAKEN_FOR = 5.0  # seconds the others leave a taken operation alone: polling twice does no harm
 IDLE = 0.5  # seconds between looks when no notification came
 FAST_POLLS = 20  # small operations end within seconds; then the webhook is waited for with patience
@@ -45,18 +46,34 @@ class Scheduler:
     def __init__(self, shops: Shops, stuck_after: float) -> None:
         self.shops, self.stuck_after = shops, stuck_after
         self._wakeups = Wakeups(shops.pool, "backstock_due")
+        self._under_way: set[int] = set()  # operations; while one is waited for, the others are looked at
 
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             tasks.create_task(through_outages(self._wakeups.listen))
             tasks.create_task(through_outages(self._look))
 
     async def _look(self) -> None:
-        due = await self.shops.pool.fetch(queries["take_due"], AT_ONCE, TAKEN_FOR, SLOTS)
-        await asyncio.gather(*(self._step(row["id"]) for row in due))
+        room = AT_ONCE - len(self._under_way)
+        due = await self.shops.pool.fetch(
+            queries["take_due"], room, TAKEN_FOR, SLOTS, list(self._under_way), OF_A_STORE
+        )
+        for row in due:
+            self._under_way.add(row["id"])
+            self._tasks.create_task(self._try(row["id"]))
         if not due:
             await self._wakeups.wait(IDLE)
+
+    async def _try(self, operation_id: int) -> None:
+        try:
+            await self._step(operation_id)
+        except Exception as error:  # noqa: BLE001 - one store's trouble must not stop the others' steps
+            # It stays due: taken again when TAKEN_FOR has passed.
+            log.warning("bulk.step_failed", operation=operation_id, error=repr(error))
+        finally:
+            self._under_way.discard(operation_id)
 
     async def _step(self, operation_id: int) -> None:
         operation = await load_operation(self.shops.pool, operation_id)
@@ -68,9 +85,6 @@ class Scheduler:
                 await poll(self.shops, shop, operation, self.stuck_after)
         except StoreError as error:
             await fail(self.shops, operation, error.problem)
-        except Exception as error:  # noqa: BLE001 - one store's trouble must not stop the others' steps
-            # It stays due: taken again when TAKEN_FOR has passed.
-            log.warning("bulk.step_failed", operation=operation.id, error=repr(error))
 
 
 async def poll(shops: Shops, shop: Shop, operation: Operation, stuck_after: float) -> None:

@@ -119,7 +119,8 @@ returning id;
 select distinct resource from control.bulk_operations where job_id = $1;
 
 -- take_due: operations to start or to poll now; taking one keeps the others off it for a while. No more are
--- started than the shop has slots, the oldest plan (the newest window) first
+-- started than the shop has slots, the oldest plan (the newest window) first; of one store this process has
+-- only so many under way, and those of all stores come in turns
 with busy as (
     select connection_id, count(*) as running from control.bulk_operations where state = 'running' group by 1
 ),
@@ -128,16 +129,29 @@ startable as (
     from control.bulk_operations o
     left join busy b on b.connection_id = o.connection_id
     where o.state = 'planned' and o.due_at <= now()
+),
+under_way as (
+    select connection_id, count(*) as steps from control.bulk_operations where id = any($4::bigint[]) group by 1
+),
+turns as (
+    select
+        o.id,
+        row_number() over (partition by o.connection_id order by o.state desc, o.id) + coalesce(u.steps, 0) as turn
+    from control.bulk_operations o
+    left join under_way u on u.connection_id = o.connection_id
+    where o.due_at <= now() and o.id <> all($4::bigint[])
+      and (o.state = 'running' or o.id in (select s.id from startable s where s.slot <= $3))
 )
 update control.bulk_operations
 set due_at = now() + $2::float8 * interval '1 second'
 where id in (
-    select id from control.bulk_operations o
-    where o.due_at <= now()
-      and (o.state = 'running' or o.id in (select s.id from startable s where s.slot <= $3))
-    order by o.state desc, o.id
+    select o.id
+    from control.bulk_operations o
+    join turns t on t.id = o.id
+    where o.due_at <= now() and t.turn <= $5
+    order by t.turn, o.state desc, o.id
     limit $1
-    for update skip locked
+    for update of o skip locked
 )
 returning id;
 

@@ -26,6 +26,7 @@ from shared.shopify import Shopify
 from shared.tokens import Tokens, reseal
 
 WEBHOOK_PATH = "/webhooks/shopify"
+REGISTERED_AT_ONCE = 24  # stores whose subscriptions are made together; this is waiting for Shopify
 LARGEST_REQUEST = 64 * 1024  # bytes of a management call; webhooks have their own limit
 
 
@@ -37,8 +38,8 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     tokens = Tokens.of(parts.pool, shopify, settings)
     inlet = Inlet(parts.pool, tokens.vault)
     register = partial(on_connection_created, tokens=tokens, uri=settings.ingress_url + WEBHOOK_PATH)
-    parts.route.on_long(ConnectionCreated, register, workers=4)
-    parts.route.on_long(ScopesGranted, register, workers=4)
+    parts.route.on_long(ConnectionCreated, register, workers=REGISTERED_AT_ONCE, each=1)
+    parts.route.on_long(ScopesGranted, register, workers=REGISTERED_AT_ONCE, each=1)
     parts.route.on(LetterReplayed, partial(on_letter_replayed, vault=tokens.vault))
     keeper = WebhookKeeper(tokens, settings.ingress_url + WEBHOOK_PATH, settings.webhook_check_every)
     management = Management(tokens, settings.backstock_api_key.get_secret_value())

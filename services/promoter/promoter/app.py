@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from promoter.on_staged_batch import on_staged_batch
 from promoter.retention import Retention
@@ -11,11 +12,15 @@ from shared.events import StagedBatch
 from shared.service import Parts, Wiring
 from shared.service import main as run
 
+PROMOTED_AT_ONCE = 4  # stores; one batch of each, so this many transactions
+
 
 @asynccontextmanager
 async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     """Which handler takes which event."""
-    parts.route.on(StagedBatch, on_staged_batch)
+    parts.route.on_long(
+        StagedBatch, partial(on_staged_batch, pool=parts.pool), workers=PROMOTED_AT_ONCE, each=1
+    )
     yield Wiring(tasks=(Retention(parts.pool).run,))
 
 

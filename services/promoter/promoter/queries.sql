@@ -1,5 +1,6 @@
--- lock_connection: one batch of a store at a time; other stores go on beside it
-select pg_advisory_xact_lock(1398292816, $1::int);
+-- lock_connection: one batch of a store at a time. Nobody waits here: that would cost other stores a transaction
+select pg_try_advisory_xact_lock(1398292816, $1::int)
+where set_config('idle_in_transaction_session_timeout', $2, true) <> '';
 
 -- waiting_batches: this batch, and those before it of the same bulk operation: children come after parents
 select b.id, b.job_id, b.source, b.rows, o.resource, j.kind
@@ -9,7 +10,8 @@ join control.batches b
 left join control.bulk_operations o on o.id = b.operation_id
 left join control.jobs j on j.id = b.job_id
 where this.id = $1 and b.promoted_at is null
-order by b.seq, b.id;
+order by b.seq, b.id
+limit $2;
 
 -- plan_anew: plans made for a new store's empty tables would read whole tables for every row of its history
 select set_config('plan_cache_mode', 'force_custom_plan', true);
