@@ -122,8 +122,8 @@ MUTATIONS = (
         "outages",
         "an outage of Postgres buries the messages of its time",
         f"{SHARED}/stream.py",
-        "await delivery.put_back(deliveries, counted=False)",
-        "await delivery.put_back(deliveries, counted=True)",
+        "await delivery.put_back(deliveries, counted=False, after=after)",
+        "await delivery.put_back(deliveries, counted=True, after=after)",
         f"{STREAM_TESTS}::test_an_outage_is_not_the_messages_fault",
     ),
     Mutation(

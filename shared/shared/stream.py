@@ -324,6 +324,7 @@ class _Delivery:
 
     def __init__(self, msg: RedisStreamMessage, subscription: StreamSub) -> None:
         self.msg, self.subscription = msg, subscription
+        self._is_handled = False
 
     @contextlib.asynccontextmanager
     async def heartbeat(self) -> AsyncIterator[None]:
@@ -331,11 +332,12 @@ class _Delivery:
         try:
             yield
         finally:
+            self._is_handled = True  # a cancellation may get lost in the client, which then raises a time-out
             beating.cancel()
             await asyncio.wait({beating})  # not `await beating`: our own cancellation must not get lost in it
 
     async def _beat(self) -> None:
-        while True:
+        while not self._is_handled:
             await asyncio.sleep(LEASE_MS / 3000)
             with contextlib.suppress(RedisError, OSError):
                 await self._claim(idle=0)
