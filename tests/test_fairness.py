@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import asyncpg
 from stores import make_store
 
-LIVE_WITHIN = 40  # seconds; a store that does not answer would be waited for three minutes, six times
+LIVE_WITHIN = 60  # seconds; a store that does not answer would be waited for three minutes, six times
 BROKEN = 6  # stores: more than there are transactions, and than there once were workers
 HELD = 5  # stores, each with more batches than there are transactions
 PROMOTION = 1398292816  # the first key of the promoter's advisory locks
