@@ -56,6 +56,14 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Window]:
     driven.quit()
 
 
+@pytest.fixture(autouse=True)
+def _silent_console(chromium: Window) -> Iterator[None]:
+    """No test ends with an error in the console; what a test breaks on purpose it has looked at itself."""
+    chromium.errors()  # what an earlier test's page said while it was left
+    yield
+    assert chromium.errors("net::ERR", "401") == []
+
+
 class Stage:
     """The services, and a server of another origin: `/?brand=a&brand=b` embeds a widget for each."""
 

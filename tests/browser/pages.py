@@ -60,7 +60,6 @@ class Window:
         self.driver = driver
 
     async def open(self, url: str) -> None:
-        self.driver.get_log("browser")  # what earlier pages said
         await asyncio.to_thread(self.driver.get, url)
 
     async def run(self, script: str, *arguments: Any) -> Any:
@@ -102,6 +101,6 @@ class Window:
         ]
 
     def errors(self, *expected: str) -> list[str]:
-        """What the console holds of errors, but for those that the test has caused."""
+        """Errors of the console since they were asked for last, but for those that the test has caused."""
         said = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
         return [message for message in said if not any(part in message for part in expected)]
