@@ -420,12 +420,13 @@ async def test_a_captured_file_of_another_root_is_never_taken_as_complete(servic
         )
         assert await store.db.fetchval(attempt) == 2
         letter = await store.db.fetchrow(
-            "select event_type, service, payload, error from control.dead_letters"
+            "select event_type, service, payload, error, mentions from control.dead_letters"
         )
         assert letter["event_type"] == "bulk line products"
         assert letter["service"] == "bulk-runner"
-        assert letter["error"] == "line 1: the line has no __parentId"
-        assert "51487966167346" in letter["payload"]
+        assert letter["error"] == "BadPayloadError: the line has no __parentId"
+        assert letter["payload"] == ""  # the text is kept encrypted
+        assert 51487966167346 in letter["mentions"]
 
 
 async def _is_completed(store):
