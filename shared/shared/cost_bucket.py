@@ -19,6 +19,7 @@ from uuid import uuid4
 from redis.asyncio import Redis
 
 from shared.optional_redis import OptionalRedis
+from shared.outages import end_if_cancelled
 from shared.shopify_metrics import WHY_POINTS, waited
 
 LONGEST_WAIT = 300.0  # seconds for points; then whoever asked had better try again later
@@ -154,6 +155,7 @@ class CostBucket:
     async def _take_shared(self, estimate: Callable[[], Awaitable[Estimate]]) -> Hold | None:
         ticket = uuid4().hex
         while True:
+            end_if_cancelled()
             cost = await estimate()
             wait = await self._script.run(self._key, "take", ticket, cost.points, cost.expected)
             if wait is None:

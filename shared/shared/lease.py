@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from shared.db import STANDS_STILL, Connection, Pool, affected, load_queries
 from shared.errors import LeaseLostError
-from shared.outages import OUTAGES
+from shared.outages import OUTAGES, end_if_cancelled
 
 queries = load_queries("shared")
 
@@ -60,6 +60,7 @@ async def lease(pool: Pool, key: str) -> AsyncIterator[Lease | None]:
 
 async def _renew(pool: Pool, key: str, epoch: int) -> None:
     while True:
+        end_if_cancelled()
         await asyncio.sleep(LEASE_SECONDS / 3)
         with contextlib.suppress(*OUTAGES):  # the next beat may get through
             await pool.execute(queries["hold_lease"], key, epoch, LEASE_SECONDS, STANDS_STILL)

@@ -43,7 +43,7 @@ from shared.trim import Trimmer
 log = structlog.get_logger()
 
 CONFIGURATION_ERROR = 78  # EX_CONFIG of sysexits.h: trying again without a change is of no use
-ENDS_WITHIN = 20.0  # seconds from the failure of a task, or the signal, to the end of the process
+ENDS_WITHIN = 16.0  # seconds from the failure of a task, or the signal; the steps of an end add up to 14
 HTTP_GRACE = 3  # seconds that open requests (SSE above all) get at the end
 SOCKET_BACKLOG = 2048
 
@@ -113,11 +113,12 @@ async def _run(service: Service, settings: Settings, wire: Wire) -> None:
             )
             working = [tasks.create_task(job()) for job in jobs]
             for task in working:
-                task.add_done_callback(_end_soon)  # whatever else hangs then
+                task.add_done_callback(_end_if_failed)
             serving = tasks.create_task(server.serve(sockets=[listener])) if listener else None
             log.info("service.started", bind=wiring.bind or settings.health_bind or None)
             await stop.wait()
             log.info("service.stopping")
+            _end_soon()
             wiring.on_stop()
             server.should_exit = True
             if serving:
@@ -127,11 +128,20 @@ async def _run(service: Service, settings: Settings, wire: Wire) -> None:
     log.info("service.stopped")
 
 
-def _end_soon(task: asyncio.Task[None]) -> None:
-    """A service is over when one of its tasks fails: bounded, because its supervisor waits for the end."""
-    if not task.cancelled() and task.exception() is None:
-        return  # some have done their work at the start
-    last = threading.Timer(ENDS_WITHIN, os._exit, (1,))
+def _end_if_failed(task: asyncio.Task[None]) -> None:
+    """A service is over when one of its tasks fails; some have done their work at the start."""
+    if task.cancelled() or task.exception() is not None:
+        _end_soon()
+
+
+def _end_soon() -> None:
+    """Whatever hangs: a supervisor waits for the end, so it is bounded. What is not done is done again."""
+
+    def give_up() -> None:
+        log.error("service.hung", seconds=ENDS_WITHIN)
+        os._exit(1)
+
+    last = threading.Timer(ENDS_WITHIN, give_up)
     last.daemon = True
     last.start()
 

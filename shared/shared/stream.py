@@ -41,7 +41,7 @@ from shared.dead_letters import bury
 from shared.errors import LeaseLostError, NotThereError, PermanentError, SettingError
 from shared.events import EVENTS, Event, Service
 from shared.lanes import Lanes
-from shared.outages import OUTAGES, OutageError
+from shared.outages import OUTAGES, OutageError, end_if_cancelled
 from shared.outbox import STREAM_PREFIX, stream_name
 
 log = structlog.get_logger()
@@ -194,8 +194,8 @@ class Route:
         await self._make_groups(client)
         with contextlib.suppress(*OUTAGES, asyncpg.PostgresError):
             await self._send_again()
-        await self.broker.start()
         try:
+            await self.broker.start()
             await self._guard(client)
         finally:
             with contextlib.suppress(TimeoutError):
@@ -208,6 +208,7 @@ class Route:
 
     async def _guard(self, client: Redis) -> None:
         while True:
+            end_if_cancelled()
             await asyncio.sleep(GUARD_EVERY)
             with contextlib.suppress(*OUTAGES, asyncpg.PostgresError):
                 await self._end_the_lame()

@@ -8,6 +8,7 @@ import contextlib
 import asyncpg
 
 from shared.db import Pool
+from shared.outages import end_if_cancelled
 
 CHECK_CONNECTION = 5.0  # seconds; a connection that died in silence must be noticed
 
@@ -26,6 +27,7 @@ class Wakeups:
             self._news.set()  # whatever was said while nobody listened
             try:
                 while not connection.is_closed():
+                    end_if_cancelled()
                     await asyncio.sleep(CHECK_CONNECTION)
                     await connection.execute("select 1", timeout=CHECK_CONNECTION)
             finally:

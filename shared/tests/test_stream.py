@@ -52,8 +52,8 @@ async def client(redis_url):
 
 
 @pytest.fixture
-def consuming(pool, client, redis_url):
-    """`async with consuming(handler):` a route and a relay run, as in a service."""
+def consuming(pool, client, redis_url, until):
+    """`async with consuming(handler):` a route and a relay run, as in a service; it has begun to read."""
 
     @asynccontextmanager
     async def run(handler, *, long=False, service=SERVICE, event=StagedBatch, resend_after=0.5):
@@ -62,6 +62,7 @@ def consuming(pool, client, redis_url):
         relay = Relay(pool, client, resend_after=resend_after)
         tasks = [asyncio.create_task(work) for work in (route.run(), relay.run())]
         try:
+            await until(route.is_running)
             yield route
         finally:
             for task in tasks:

@@ -44,7 +44,7 @@ from shared.dead_letters import Aside, drop_all, erase, set_aside
 from shared.errors import BadPayloadError
 from shared.events import BulkFinished, ScopesGranted, StagedBatch
 from shared.http import PROBLEM_JSON, ProblemError
-from shared.outages import was_cancelled
+from shared.outages import end_if_cancelled
 from shared.outbox import emit
 from shared.rows import RedactionRow, count, stage
 from shared.secrets import TokenVault
@@ -114,6 +114,7 @@ class Inlet:
     async def run(self) -> None:
         """Commit what waits, until cancelled."""
         while True:
+            end_if_cancelled()
             group = [await self._waiting.get()]
             while len(group) < LARGEST_COMMIT and not self._waiting.empty():
                 group.append(self._waiting.get_nowait())
@@ -123,8 +124,7 @@ class Inlet:
         try:
             outcomes = await self._store(group)
         except Exception as error:
-            if was_cancelled():
-                raise asyncio.CancelledError from error
+            end_if_cancelled()
             await self._commit_one_by_one(group, error)
             return
         for delivery, outcome in zip(group, outcomes, strict=True):

@@ -23,7 +23,7 @@ from prometheus_client import Counter, Gauge
 
 from shared.db import Pool
 from shared.http import ProblemError
-from shared.outages import was_cancelled
+from shared.outages import end_if_cancelled
 from status.snapshot import Snapshot, read_snapshot, read_snapshots
 
 log = structlog.get_logger()
@@ -198,6 +198,7 @@ class Hub:
     async def _publish(self) -> None:
         delay = FRAME_GAP
         while True:
+            end_if_cancelled()
             await self._news.wait()
             self._news.clear()
             changed, self._changed = self._changed, set()
@@ -205,8 +206,7 @@ class Hub:
                 await self._show(changed & self.channels.keys())
                 delay = FRAME_GAP
             except AWAY as error:
-                if was_cancelled():
-                    raise asyncio.CancelledError from error
+                end_if_cancelled()
                 log.warning("hub.retry", step="publish", error=repr(error), seconds=delay)
                 self._mark(changed)
                 delay = min(delay * 2, BACKOFF_CAP)
@@ -233,12 +233,12 @@ class Hub:
     async def _listen(self) -> None:
         delay = 0.1
         while True:
+            end_if_cancelled()
             try:
                 await self._hear()
                 delay = 0.1
             except AWAY as error:
-                if was_cancelled():
-                    raise asyncio.CancelledError from error
+                end_if_cancelled()
                 log.warning("hub.retry", step="listen", error=repr(error), seconds=round(delay, 2))
             self.listening = False
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - jitter
@@ -259,6 +259,7 @@ class Hub:
             broken = asyncio.Event()
             connection.add_termination_listener(_setter(broken))
             while not broken.is_set():
+                end_if_cancelled()
                 try:
                     async with asyncio.timeout(LISTENER_CHECK):
                         await broken.wait()
