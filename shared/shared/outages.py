@@ -49,7 +49,7 @@ async def through_outages(work: Callable[[], Awaitable[None]]) -> None:
             await work()
             end_if_cancelled()
             delay = BACKOFF_BASE
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - drivers have many names for an outage
             end_if_cancelled()
             log.warning("loop.retry", work=work.__qualname__, error=repr(error), seconds=round(delay, 2))
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - jitter

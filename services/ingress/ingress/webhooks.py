@@ -123,7 +123,7 @@ class Inlet:
     async def _commit(self, group: Sequence[Delivery]) -> None:
         try:
             outcomes = await self._store(group)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - each delivery gets its own answer
             end_if_cancelled()
             await self._commit_one_by_one(group, error)
             return
