@@ -304,4 +304,12 @@ MUTATIONS = (
         "return {**known, key: value}",
         f"{PROGRESS_TESTS}::test_any_order_ends_in_the_same_document",
     ),
+    Mutation(
+        "clean end",
+        "a cancellation that a driver swallowed is lost",
+        f"{SHARED}/outages.py",
+        "task.cancelling() > 0",
+        "task.cancelling() > 1",
+        "shared/tests/test_outages.py",
+    ),
 )
