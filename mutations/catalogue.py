@@ -310,6 +310,6 @@ MUTATIONS = (
         f"{SHARED}/outages.py",
         "task.cancelling() > 0",
         "task.cancelling() > 1",
-        "shared/tests/test_outages.py",
+        "shared/tests/test_outages.py::test_a_loop_ends_though_a_driver_swallows_the_cancellation",
     ),
 )
