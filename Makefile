@@ -32,8 +32,8 @@ audit: .venv/.ready ## known vulnerabilities of the locked packages
 mutations: .venv/.ready ## switch each mechanism off once and see its test fail (ARGS="fencing" for one)
 	$(BIN)/python -m mutations $(ARGS)
 
-fuzz: .venv/.ready ## mutated webhooks and API calls, more of them, from a new seed (EXAMPLES=1000, SEED=0)
-	FUZZ_EXAMPLES=$(or $(EXAMPLES),300) timeout 600 $(BIN)/pytest tests/test_fuzz.py --timeout 600 --hypothesis-seed=$(or $(SEED),random)
+fuzz: .venv/.ready ## mutated webhooks, calls and bulk files, more of them, from a new seed (EXAMPLES=1000, SEED=0)
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),300) timeout 600 $(BIN)/pytest tests/test_fuzz.py tests/test_fuzz_lines.py --timeout 600 --hypothesis-seed=$(or $(SEED),random)
 
 format: .venv/.ready ## put every file into the one style
 	$(BIN)/ruff check --fix .

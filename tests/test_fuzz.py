@@ -8,55 +8,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 
 import pytest
 import schemathesis
+from fuzzing import EXAMPLES, drawn, fuzz, mutate
 from hostile import open_target, order
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from ingress.payloads import READERS, parse
 from shared.errors import BadPayloadError
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 SENT = "2026-11-20T10:00:00+00:00"
 
 pytestmark = pytest.mark.xdist_group("hostile-fuzz")
-
-ODD_TEXTS = (
-    "yesterday",
-    "now",
-    "infinity",
-    "NaN",
-    "a\x00b",
-    "\ud800",
-    "\u202e",
-    "",
-    "\\N",
-    "\\.",
-    "9" * 400,
-    "{,}",
-)
-ODD = st.one_of(
-    st.sampled_from([*ODD_TEXTS, None, True, [], {}, 0, -1, 2**31, 2**63, 2**64, 10**30, 1e308, 0.5]),
-    st.text(max_size=8),
-    st.integers(),
-    st.recursive(st.none(), lambda inner: st.lists(inner, max_size=2), max_leaves=20),
-)
-
-
-def fuzz(examples: int):
-    return settings(
-        max_examples=EXAMPLES or examples,
-        deadline=None,
-        derandomize=not EXAMPLES,
-        database=None,
-        phases=(Phase.explicit, Phase.generate),
-        suppress_health_check=list(HealthCheck),
-    )
-
 
 ORDER = {
     "id": 1,
@@ -119,7 +85,7 @@ def mutated(draw):
     topic, body = draw(st.sampled_from(BODIES))
     body = json.loads(json.dumps(body))
     for _ in range(draw(st.integers(1, 3))):
-        _mutate(draw, body)
+        mutate(draw, body)
     raw = json.dumps(body).encode()
     match draw(st.integers(0, 9)):
         case 0:
@@ -131,25 +97,6 @@ def mutated(draw):
             return topic, raw[:1] + raw[1:-1] + b"," + raw[1:]  # every key twice
         case _:
             return topic, raw
-
-
-def _mutate(draw, node):
-    while True:
-        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
-        if not keys:
-            return
-        key = draw(st.sampled_from(keys))
-        if isinstance(node[key], (dict, list)) and node[key] and draw(st.booleans()):
-            node = node[key]
-            continue
-        match draw(st.integers(0, 5)):
-            case 0:
-                del node[key]
-            case 1 if isinstance(node, list):
-                node.append(node[key])
-            case _:
-                node[key] = draw(ODD)
-        return
 
 
 @fuzz(400)
@@ -197,12 +144,8 @@ def test_mutated_webhooks_harm_nobody(fuzzed, until):
             await target.http.aclose()
             await target.db.close()
 
-    @fuzz(1)
-    @given(st.lists(mutated(), min_size=EXAMPLES or 300, max_size=EXAMPLES or 300))
-    def run(bodies):
-        asyncio.run(attack([found for found in bodies if found[0] != "app/scopes_update"]))
-
-    run()
+    bodies = [found for found in drawn(mutated(), EXAMPLES or 300) if found[0] != "app/scopes_update"]
+    asyncio.run(attack(bodies))
 
 
 @pytest.mark.parametrize("service", ["ingress", "status"])

@@ -171,7 +171,9 @@ async def load(site: Site, _request: Request, body: JSON) -> Response:
     files = body.get("bulk")
     if not isinstance(files, dict):
         raise WrongError('give {"bulk": {"orders": "<jsonl text>"}}')
-    site.bulk.loaded.update({root: text.encode() for root, text in files.items()})
+    encoding = body.get("encoding", "utf-8")  # latin-1 makes any bytes
+    for root, text in files.items():
+        site.bulk.loaded[root] = [text.encode(encoding)] * int(body.get("times", 1))
     return JSONResponse({"loaded": sorted(site.bulk.loaded)})
 
 

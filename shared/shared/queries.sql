@@ -175,10 +175,10 @@ where j.id = $1 and j.state = 'failed'
 )
 returning connection_id, kind;
 
--- connection_for_trouble: locked, so that two judgements of it follow each other
+-- connection_for_trouble: locked, so that two judgements of it follow each other; rows may refer to it meanwhile
 select brand_id, sync_status, problem, trouble from control.connections
 where id = $1 and removed_at is null
-for update;
+for no key update;
 
 -- open_letters: kinds of letters that a connection waits for. A letter whose job has failed is that failure;
 -- one whose job was run again since is settled by that

@@ -14,9 +14,12 @@ import msgspec
 Time = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"\A[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)\Z", max_length=40
+        pattern=r"(?a:\A[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)\Z)", max_length=40
     ),
 ]
 
-# Shop money: eighteen digits hold any currency's total, nine decimals any currency's smallest unit.
-Amount = Annotated[str, msgspec.Meta(pattern=r"\A-?\d{1,18}(\.\d{1,9})?\Z", max_length=30)]
+# Shop money: eighteen digits hold any currency's total, twenty decimals also a price that was divided.
+Amount = Annotated[str, msgspec.Meta(pattern=r"(?a:\A-?\d{1,18}(\.\d{1,20})?\Z)", max_length=40)]
+
+# A count that Shopify writes as a text (UnsignedInt64).
+Count = Annotated[str, msgspec.Meta(pattern=r"(?a:\A\d{1,19}\Z)", max_length=19)]

@@ -49,6 +49,7 @@ class Operation:
     bytes_done: int
     lines_done: int
     roots_done: int
+    aside_done: int
     batches_done: int
     cancel_requested: bool
     frozen_for: float | None

@@ -34,13 +34,16 @@ class Lines:
     end: int
 
 
-async def read_lines(http: httpx.AsyncClient, url: str, offset: int) -> AsyncIterator[Lines]:
-    """Batches of whole lines from `offset` on. An unfinished last line is not given out."""
+async def read_lines(http: httpx.AsyncClient, url: str, offset: int, size: int) -> AsyncIterator[Lines]:
+    """Batches of whole lines from `offset` on, of a file of `size` bytes; empty lines are none.
+
+    An unfinished last line is given out only where it ends the file: else the connection has cut it.
+    """
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={offset}-"} if offset else {})}
     try:
         async with http.stream("GET", url, headers=headers, timeout=TIMEOUT) as response:
             skip = _bytes_to_skip(response, offset)
-            async for batch in _batches(response.aiter_bytes(), skip, offset):
+            async for batch in _batches(response.aiter_bytes(), skip, offset, size):
                 yield batch
     except httpx.TransportError as error:
         raise DownloadError(f"the download broke off: {type(error).__name__}") from error
@@ -60,7 +63,7 @@ def _bytes_to_skip(response: httpx.Response, offset: int) -> int:
             raise DownloadError(f"the file server answered HTTP {status}")
 
 
-async def _batches(chunks: AsyncIterator[bytes], skip: int, offset: int) -> AsyncIterator[Lines]:
+async def _batches(chunks: AsyncIterator[bytes], skip: int, offset: int, size: int) -> AsyncIterator[Lines]:
     buffer = bytearray()
     async for chunk in chunks:
         fresh = chunk[skip:] if skip else chunk
@@ -69,9 +72,14 @@ async def _batches(chunks: AsyncIterator[bytes], skip: int, offset: int) -> Asyn
         if len(buffer) >= LARGEST_BATCH:
             end = buffer.rfind(b"\n") + 1
             if end:
-                yield Lines(bytes(buffer[:end]).split(b"\n")[:-1], offset := offset + end)
+                yield Lines(_split(buffer[:end]), offset := offset + end)
                 del buffer[:end]
             elif len(buffer) > LARGEST_LINE:
-                raise DownloadError(f"a line longer than {LARGEST_LINE} bytes")
-    if end := buffer.rfind(b"\n") + 1:
-        yield Lines(bytes(buffer[:end]).split(b"\n")[:-1], offset + end)
+                raise CorruptFileError(f"the file has a line longer than {LARGEST_LINE} bytes")
+    end = len(buffer) if offset + len(buffer) == size else buffer.rfind(b"\n") + 1
+    if end:
+        yield Lines(_split(buffer[:end]), offset + end)
+
+
+def _split(whole: bytearray) -> list[bytes]:
+    return [line for line in bytes(whole).split(b"\n") if not line.isspace() and line]

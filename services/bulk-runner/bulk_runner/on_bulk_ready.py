@@ -22,12 +22,12 @@ from bulk_runner.audit import finish_audit, stage_audited
 from bulk_runner.bulk_operation import Operation, load_operation
 from bulk_runner.download import CorruptFileError, DownloadError, Lines, LinkExpiredError, read_lines
 from bulk_runner.end_bulk import restart
-from bulk_runner.resources.nodes import type_of
+from bulk_runner.resources.nodes import UNREADABLE, read_line
 from bulk_runner.set_aside import set_texts_aside, text_aside
 from bulk_runner.shopify_bulk import ask
 from bulk_runner.shops import Shops
 from shared.db import Connection, affected, load_queries, settle
-from shared.errors import BadPayloadError, LeaseLostError
+from shared.errors import LeaseLostError
 from shared.events import BulkReady, StagedBatch
 from shared.lanes import Lanes
 from shared.lease import Lease, lease
@@ -86,7 +86,9 @@ def _incomplete(operation: Operation) -> str:
     """What is wrong with the file, if anything is."""
     found = (operation.lines_done, operation.roots_done, operation.bytes_done)
     counted = (operation.object_count, operation.root_object_count, operation.file_size)
-    if found == counted:
+    roots_missed = operation.root_object_count - operation.roots_done
+    whole = (operation.lines_done, operation.bytes_done) == (operation.object_count, operation.file_size)
+    if whole and 0 <= roots_missed <= operation.aside_done:
         return ""
     return f"the file has {found} lines, roots and bytes where Shopify counted {counted}"
 
@@ -101,7 +103,7 @@ async def _download(shops: Shops, staging: Lanes, held: Lease, operation: Operat
             polled = await ask(shop, operation.gid)
             if polled is None or not polled.url:
                 raise LinkExpiredError("the file has no address any more")
-            async for lines in read_lines(shop.http, polled.url, operation.bytes_done):
+            async for lines in read_lines(shop.http, polled.url, operation.bytes_done, operation.file_size):
                 async with staging.turn(operation.connection_id):
                     operation = await _stage(shops, held, operation, lines)
         except DownloadError as error:
@@ -124,6 +126,7 @@ async def _stage(shops: Shops, held: Lease, operation: Operation, lines: Lines) 
         bytes_done=lines.end,
         lines_done=operation.lines_done + len(lines.lines),
         roots_done=operation.roots_done + parsed.roots,
+        aside_done=operation.aside_done + len(parsed.aside),
         batches_done=operation.batches_done + 1,
     )
     async with shops.pool.acquire() as tx, tx.transaction():
@@ -147,16 +150,13 @@ async def _parse(operation: Operation, lines: Lines) -> _Parsed:
         if number % A_SLICE == 0:
             await asyncio.sleep(0)
         try:
-            kind = operation.lines.get(type_of(line))
-            if kind is None:
-                continue  # a type that we do not keep
-            roots += kind.is_root
-            node = kind.decoder.decode(line)
+            kind, node = read_line(line, operation.lines)
             if operation.is_audit:
                 parsed.audited.append((number, kind.audited(node)))
             else:
                 parsed.rows.append((number, kind.rows(node, sent_at)))
-        except (BadPayloadError, msgspec.DecodeError, ValueError, RecursionError) as error:
+            roots += kind.is_root
+        except UNREADABLE as error:
             if operation.attempt == 1 and not _is_json(line):
                 raise CorruptFileError(f"line {number} of the file is no JSON") from error
             parsed.aside[number] = error
@@ -166,7 +166,7 @@ async def _parse(operation: Operation, lines: Lines) -> _Parsed:
 def _is_json(line: bytes) -> bool:
     try:
         msgspec.json.decode(line)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return False
     return True
 
@@ -220,6 +220,7 @@ async def _checkpoint(tx: Connection, operation: Operation) -> None:
         operation.lines_done,
         operation.roots_done,
         operation.batches_done,
+        operation.aside_done,
     )
     if affected(status) != 1:
         raise LeaseLostError(f"bulk operation {operation.id} was canceled")

@@ -8,18 +8,16 @@ may be old by now. A store whose audit had missed it is caught up and audited ag
 from __future__ import annotations
 
 import asyncpg
-import msgspec
 import structlog
 
 from bulk_runner.bulk_operation import LINES
 from bulk_runner.paged import CLOCK_SKEW, ReadPage
 from bulk_runner.planning import queue_job, set_status
 from bulk_runner.resources import customers, orders, products
-from bulk_runner.resources.nodes import parent_of, type_of
+from bulk_runner.resources.nodes import UNREADABLE, parent_of, read_line
 from bulk_runner.shops import Shops
 from shared.db import Connection, load_queries, settle
 from shared.dead_letters import died_again, read_again
-from shared.errors import BadPayloadError
 from shared.events import LetterReplayed, Resource, StagedBatch
 from shared.outbox import emit
 from shared.rows import Row, count, stage
@@ -63,12 +61,11 @@ async def _root(tx: Connection, letter: asyncpg.Record, text: bytes) -> int | No
     """The id of the object that the text belongs to; None, and an open letter, if it still is no row."""
     context = letter["context"]
     try:
-        kind = LINES[context["resource"]][type_of(text)]
-        node = kind.decoder.decode(text)
+        kind, node = read_line(text, LINES[context["resource"]])
         rows = kind.rows(node, context["sent_at"])
         await _try(tx, rows)
         return parent_of(text)
-    except (BadPayloadError, KeyError, ValueError, msgspec.DecodeError, *REFUSALS) as error:
+    except (*UNREADABLE, *REFUSALS) as error:
         log.warning("letter.died_again", letter=letter["id"], error=type(error).__name__)
         await died_again(tx, letter, error)
         return None

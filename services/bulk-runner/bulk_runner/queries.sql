@@ -5,7 +5,7 @@ select id, brand_id, shop, sync_status, scopes from control.connections where id
 select id, brand_id from control.connections where shop = $1 and removed_at is null;
 
 -- lock_connection: decisions about what comes next are taken one at a time
-select sync_status from control.connections where id = $1 for update;
+select sync_status from control.connections where id = $1 for no key update;
 
 -- set_sync_status: where the sync stands; a removed connection stays removed
 update control.connections
@@ -33,7 +33,7 @@ update control.jobs set position = $2 where id = $1 and state = 'running';
 update control.jobs set state = 'staged' where id = $1 and state = 'running';
 
 -- lock_job: the operations of a job end one at a time
-select state, kind, round from control.jobs where id = $1 for update;
+select state, kind, round from control.jobs where id = $1 for no key update;
 
 -- complete_job: everything that it staged has been promoted
 update control.jobs j
@@ -163,7 +163,7 @@ where connection_id = $1 and state = 'planned' and waits > 0;
 select
     o.id, o.connection_id, o.job_id, o.resource, o.window_start, o.window_end, o.state, o.attempt, o.polls, o.waits, o.marker,
     o.gid, o.revision, o.shopify_status, o.shopify_created_at, o.object_count, o.root_object_count,
-    o.file_size, o.bytes_done, o.lines_done, o.roots_done, o.batches_done, o.cancel_requested, j.kind, c.brand_id,
+    o.file_size, o.bytes_done, o.lines_done, o.roots_done, o.aside_done, o.batches_done, o.cancel_requested, j.kind, c.brand_id,
     extract(epoch from now() - o.moved_at)::float8 as frozen_for
 from control.bulk_operations o
 join control.jobs j on j.id = o.job_id
@@ -220,6 +220,7 @@ set
     bytes_done = 0,
     lines_done = 0,
     roots_done = 0,
+    aside_done = 0,
     object_count = 0,
     root_object_count = 0,
     waits = 0,
@@ -257,7 +258,7 @@ insert into control.batches (connection_id, job_id, source, rows) values ($1, $2
 
 -- checkpoint: how far the file is staged; it must still be ours to download
 update control.bulk_operations
-set bytes_done = $2, lines_done = $3, roots_done = $4, batches_done = $5
+set bytes_done = $2, lines_done = $3, roots_done = $4, batches_done = $5, aside_done = $6
 where id = $1 and state = 'ready';
 
 -- operation_is_staged: the whole file, proven complete

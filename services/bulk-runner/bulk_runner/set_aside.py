@@ -39,7 +39,7 @@ async def set_texts_aside(
     tx: Connection, connection_id: int, texts: Sequence[Aside], vault: TokenVault, job_id: int | None
 ) -> None:
     """Keep the texts and show it at the connection; PermanentError when they are too many."""
-    for text in texts:
+    for text in sorted(texts, key=lambda text: text.key):  # who writes the same ones waits, and no more
         await set_aside(tx, text, "bulk-runner", connection_id, vault, job_id)
     if await tx.fetchval(queries["texts_aside"], connection_id) > MOST_ASIDE:
         raise PermanentError(

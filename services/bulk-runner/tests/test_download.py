@@ -9,9 +9,10 @@ import httpx
 import pytest
 
 from bulk_runner import download
-from bulk_runner.download import DownloadError, Lines, LinkExpiredError, read_lines
+from bulk_runner.download import CorruptFileError, DownloadError, Lines, LinkExpiredError, read_lines
 
 FILE = b"".join(b'{"id":"gid:\\/\\/shopify\\/Order\\/%d"}\n' % n for n in range(1000))
+SIZE = len(FILE)
 
 
 class FileServer:
@@ -56,13 +57,13 @@ async def served(**mood):
         yield http, f"http://127.0.0.1:{port}/bulk.jsonl", files
 
 
-async def read_all(http, url, offset=0):
+async def read_all(http, url, offset=0, size=SIZE):
     """Every line and the last offset; what came before an error is in `got`."""
     got: list[Lines] = []
     try:
-        async for batch in read_lines(http, url, offset):
+        async for batch in read_lines(http, url, offset, size):
             got.append(batch)  # noqa: PERF401 - what came before an error counts
-    except DownloadError as error:
+    except (DownloadError, CorruptFileError) as error:
         return got, error
     return got, None
 
@@ -137,13 +138,24 @@ async def test_an_unfinished_last_line_is_not_given_out():
     assert got[-1].end == 18
 
 
-async def test_empty_lines_and_odd_separators_are_lines_like_others():
-    """Only a line feed ends a line: an empty one counts, Unicode's separators in a text split nothing."""
-    content = b'\n{"a":"\xe2\x80\xa8"}\r\n\n'
+async def test_a_last_line_that_ends_the_file_is_given_out():
+    """Shopify counted its bytes: nothing is missing but the line feed, and whoever parses it judges it."""
+    content = b'{"id":1}\n{"id":2}\n{"id"'
+    async with served(content=content) as (http, url, _):
+        got, error = await read_all(http, url, size=len(content))
+        rest, no_error = await read_all(http, url, 9, size=len(content))
+    assert error is no_error is None
+    assert got == [Lines([b'{"id":1}', b'{"id":2}', b'{"id"'], len(content))]
+    assert rest == [Lines([b'{"id":2}', b'{"id"'], len(content))]
+
+
+async def test_empty_lines_are_none_and_odd_separators_split_nothing():
+    """Only a line feed ends a line; what holds nothing but blanks is no object, but its bytes count."""
+    content = b'\n{"a":"\xe2\x80\xa8"}\r\n \r\n\n'
     async with served(content=content) as (http, url, _):
         got, error = await read_all(http, url)
     assert error is None
-    assert got == [Lines([b"", b'{"a":"\xe2\x80\xa8"}\r', b""], len(content))]
+    assert got == [Lines([b'{"a":"\xe2\x80\xa8"}\r'], len(content))]
 
 
 async def test_an_empty_file_has_no_lines():
@@ -163,6 +175,7 @@ async def test_a_long_line_is_read_in_one_piece(monkeypatch):
         monkeypatch.setattr(download, "LARGEST_LINE", 100_000)
         got, error = await read_all(http, url)
     assert got == []
+    assert isinstance(error, CorruptFileError)
     assert "longer than 100000" in str(error)
 
 

@@ -26,7 +26,7 @@ update control.connections set scopes = $2, updated_at = now() where id = $1;
 select id, brand_id, shop, sync_status, metadata, scopes, problem, created_at, updated_at, removed_at
 from control.connections
 where brand_id = $1
-for update;
+for no key update;
 
 -- connection_by_id: for reading and for removing
 select id, brand_id, shop, sync_status, metadata, scopes, problem, created_at, updated_at, removed_at, access_token

@@ -83,6 +83,7 @@ create table control.bulk_operations (
     bytes_done bigint not null default 0,
     lines_done bigint not null default 0,
     roots_done bigint not null default 0,
+    aside_done bigint not null default 0,
     batches_done integer not null default 0,
     problem jsonb,
     created_at timestamptz not null default now(),
@@ -93,6 +94,7 @@ comment on column control.bulk_operations.window_start is 'Orders created from h
 comment on column control.bulk_operations.window_end is 'Orders created before; null: up to now.';
 comment on column control.bulk_operations.moved_at is 'When Shopify''s counters last moved; frozen ones mean it is stuck.';
 comment on column control.bulk_operations.marker is 'Stands in the query as a comment: how we know our own.';
+comment on column control.bulk_operations.aside_done is 'Lines that could not be read: roots, or not.';
 comment on column control.bulk_operations.bytes_done is 'How much of the file is staged; a download goes on here.';
 create index bulk_operations_due on control.bulk_operations (due_at) where state in ('planned', 'running');
 create index bulk_operations_job on control.bulk_operations (job_id);

@@ -11,6 +11,7 @@ from bulk_runner.documents import document
 from bulk_runner.resources.nodes import LineKind, Nodes, Page, as_asked, numeric_id
 from shared.events import Resource
 from shared.rows import AuditedRow, CustomerRow, Row
+from shared.texts import Amount, Count, Time
 
 if TYPE_CHECKING:  # a page is read through a shop; what it says is parsed without one
     from shared.shopify import Shop
@@ -28,7 +29,7 @@ class _Phone(msgspec.Struct, rename="camel", gc=False):
 
 
 class _Spent(msgspec.Struct, rename="camel", gc=False):
-    amount: str
+    amount: Amount
     currency_code: str | None = None
 
 
@@ -41,12 +42,12 @@ class CustomerNode(msgspec.Struct, rename="camel", gc=False):
     state: str | None = None
     note: str | None = None
     tags: list[str] = []
-    number_of_orders: str | None = None
+    number_of_orders: Count | None = None
     amount_spent: _Spent | None = None
     verified_email: bool | None = None
     tax_exempt: bool | None = None
-    created_at: str | None = None
-    updated_at: str | None = None
+    created_at: Time | None = None
+    updated_at: Time | None = None
     default_email_address: _Email | None = None
     default_phone_number: _Phone | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -11,17 +11,21 @@ import msgspec
 
 from shared.errors import BadPayloadError
 from shared.rows import AuditedRow, Row
+from shared.texts import Amount
 
 T = TypeVar("T")
 
 # Our documents ask for `id` first, so this is the object's own id; slashes are escaped in bulk files.
-_TYPE = re.compile(rb'"id":\s*"gid:(?:\\?/){2}shopify\\?/(\w+)')
+_TYPE = re.compile(rb'\s*\{\s*"id"\s*:\s*"gid:(?:\\?/){2}shopify\\?/(\w+)')
+
+# What comes of a text that is no node: no JSON, another form, an id that is none, nesting without an end.
+UNREADABLE = (BadPayloadError, msgspec.DecodeError, ValueError, RecursionError)
 
 
 class Money(msgspec.Struct, gc=False):
     """A decimal as text."""
 
-    amount: str
+    amount: Amount
 
 
 class MoneyBag(msgspec.Struct, rename="camel", gc=False):
@@ -92,23 +96,35 @@ def as_asked(gids: Sequence[str], nodes: Sequence[N | None]) -> Sequence[N | Non
     return nodes
 
 
-def type_of(line: bytes) -> str:
-    """The type of the object on a line, out of its gid."""
-    found = _TYPE.search(line)
+def read_line(line: bytes, kinds: Mapping[str, LineKind]) -> tuple[LineKind, Any]:
+    """The object on a line, and its kind; one of UNREADABLE if it is none of these kinds."""
+    if not line.isascii():
+        line.decode()  # of what is left out nobody else would notice that it is no UTF-8
+    name = _type_of(line)
+    if name not in kinds:
+        raise BadPayloadError(f"nobody asked for a {name} here")
+    return kinds[name], kinds[name].decoder.decode(line)
+
+
+def _type_of(line: bytes) -> str:
+    found = _TYPE.match(line)
     if found is None:
-        raise BadPayloadError("the line has no Shopify id")
+        raise BadPayloadError("the line does not begin with a Shopify id")
     return found[1].decode()
 
 
 def parent_of(line: bytes) -> int:
     """The id of the object that a line belongs to: its parent's, or its own."""
     found = msgspec.json.decode(line, type=_Ids)
-    return parent_id(found.parent or found.id)
+    return numeric_id(found.parent or found.id)
 
 
 def numeric_id(gid: str) -> int:
-    """`gid://shopify/Order/1` -> 1 (some ids carry a query string)."""
-    return int(gid[gid.rindex("/") + 1 :].partition("?")[0])
+    """`gid://shopify/Order/1` -> 1 (some ids carry a query string); ValueError if it is no id."""
+    digits = gid[gid.rindex("/") + 1 :].partition("?")[0]
+    if not (digits.isascii() and digits.isdecimal()):  # int() takes signs, blanks and underscores, too
+        raise ValueError("an id of Shopify's ends with a number")
+    return int(digits)
 
 
 def reference(ref: Ref | None) -> int | None:
@@ -116,10 +132,12 @@ def reference(ref: Ref | None) -> int | None:
     return numeric_id(ref.id) if ref else None
 
 
-def parent_id(gid: str | None) -> int:
-    """The numeric id of a line's parent; BadPayloadError if it has none."""
+def parent_id(gid: str | None, kind: str) -> int:
+    """The numeric id of a line's parent; BadPayloadError if it has none, or one of another type."""
     if gid is None:
         raise BadPayloadError("the line has no __parentId")
+    if not gid.startswith(f"gid://shopify/{kind}/"):
+        raise BadPayloadError(f"the line's __parentId is no {kind}")
     return numeric_id(gid)
 
 

@@ -24,6 +24,7 @@ from bulk_runner.resources.nodes import (
 from bulk_runner.resources.refunds import RefundOf, refund_line_rows
 from shared.events import Resource
 from shared.rows import AuditedRow, LineItemRow, OrderRow, RefundRow, Row
+from shared.texts import Time
 
 if TYPE_CHECKING:  # a page is read through a shop; what it says is parsed without one
     from shared.shopify import Shop
@@ -37,7 +38,7 @@ class RefundNode(msgspec.Struct, rename="camel", gc=False):
     """A refund inside its order."""
 
     id: str
-    created_at: str | None = None
+    created_at: Time | None = None
     note: str | None = None
     total_refunded_set: MoneyBag | None = None
 
@@ -47,11 +48,11 @@ class OrderNode(msgspec.Struct, rename="camel", gc=False):
 
     id: str
     name: str | None = None
-    created_at: str | None = None
-    updated_at: str | None = None
-    processed_at: str | None = None
-    cancelled_at: str | None = None
-    closed_at: str | None = None
+    created_at: Time | None = None
+    updated_at: Time | None = None
+    processed_at: Time | None = None
+    cancelled_at: Time | None = None
+    closed_at: Time | None = None
     cancel_reason: str | None = None
     display_financial_status: str | None = None
     display_fulfillment_status: str | None = None
@@ -271,7 +272,7 @@ def _audited_order(node: OrderNode) -> list[AuditedRow]:
 
 
 def _audited_line(line: LineItemNode, order: str | None = None) -> list[AuditedRow]:
-    order_id = parent_id(order or line.parent)
+    order_id = parent_id(order or line.parent, "Order")
     return [
         AuditedRow("order_line_items", numeric_id(line.id), order_id, None, amount(line.original_total_set))
     ]
@@ -295,7 +296,7 @@ LINES = {
     ),
     "LineItem": LineKind(
         msgspec.json.Decoder(LineItemNode),
-        lambda line, sent_at: [line_row(line, parent_id(line.parent), sent_at)],
+        lambda line, sent_at: [line_row(line, parent_id(line.parent, "Order"), sent_at)],
         _audited_line,
     ),
 }

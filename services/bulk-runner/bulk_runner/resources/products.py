@@ -20,6 +20,7 @@ from bulk_runner.resources.nodes import (
 )
 from shared.events import Resource
 from shared.rows import AuditedRow, ProductRow, Row, VariantRow
+from shared.texts import Amount, Time
 
 if TYPE_CHECKING:  # a page is read through a shop; what it says is parsed without one
     from shared.shopify import Shop
@@ -38,9 +39,9 @@ class ProductNode(msgspec.Struct, rename="camel", gc=False):
     product_type: str | None = None
     status: str | None = None
     tags: list[str] = []
-    published_at: str | None = None
-    created_at: str | None = None
-    updated_at: str | None = None
+    published_at: Time | None = None
+    created_at: Time | None = None
+    updated_at: Time | None = None
     total_inventory: int | None = None
 
 
@@ -58,14 +59,14 @@ class VariantNode(msgspec.Struct, rename="camel", gc=False):
     title: str | None = None
     sku: str | None = None
     barcode: str | None = None
-    price: str | None = None
-    compare_at_price: str | None = None
+    price: Amount | None = None
+    compare_at_price: Amount | None = None
     position: int | None = None
     inventory_quantity: int | None = None
     inventory_item: InventoryItem | None = None
     taxable: bool | None = None
-    created_at: str | None = None
-    updated_at: str | None = None
+    created_at: Time | None = None
+    updated_at: Time | None = None
 
 
 class PagedProduct(ProductNode, rename="camel", kw_only=True):
@@ -178,7 +179,7 @@ def _audited_product(node: ProductNode) -> list[AuditedRow]:
 
 
 def _audited_variant(node: VariantNode, product: str | None = None) -> list[AuditedRow]:
-    product_id = parent_id(product or node.parent)
+    product_id = parent_id(product or node.parent, "Product")
     return [AuditedRow("product_variants", numeric_id(node.id), product_id, None, node.price)]
 
 
@@ -201,7 +202,7 @@ LINES = {
     ),
     "ProductVariant": LineKind(
         msgspec.json.Decoder(VariantNode),
-        lambda node, sent_at: [variant_row(node, parent_id(node.parent), sent_at)],
+        lambda node, sent_at: [variant_row(node, parent_id(node.parent, "Product"), sent_at)],
         _audited_variant,
     ),
 }
