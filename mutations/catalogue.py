@@ -58,8 +58,8 @@ MUTATIONS = (
         "relay",
         "a relay takes what another is sending",
         f"{SHARED}/queries.sql",
-        "$2, true) <> ''\norder by id\nlimit $1\nfor update skip locked;",
-        "$2, true) <> ''\norder by id\nlimit $1;",
+        "<> all ($2::text[])\norder by id\nlimit $1\nfor update skip locked;",
+        "<> all ($2::text[])\norder by id\nlimit $1;",
         f"{OUTBOX_TESTS}::test_relays_share_the_work",
     ),
     Mutation(
@@ -303,6 +303,14 @@ MUTATIONS = (
         "return {**known, key: value} if there is None or _age(there) <= _age(value) else dict(known)",
         "return {**known, key: value}",
         f"{PROGRESS_TESTS}::test_any_order_ends_in_the_same_document",
+    ),
+    Mutation(
+        "no locks while paused",
+        "a connection that was used once has no time-out",
+        f"{SHARED}/db.py",
+        'f"{connection.get_reset_query()}\\n{_end_when_it_stands_still()}"',
+        "connection.get_reset_query()",
+        f"{LEASE_TESTS}::test_a_worker_that_is_paused_in_a_transaction_keeps_no_locks",
     ),
     Mutation(
         "clean end",

@@ -63,6 +63,7 @@ async def connect(dsn: str, *, service: str, size: int = POOL_SIZE) -> Pool:
             max_size=size,
             command_timeout=COMMAND_TIMEOUT,
             init=_preparing(service),
+            reset=_make_as_new,
             server_settings={"application_name": f"backstock-{service}"},
         )
         version = await pool.fetchval("select current_setting('server_version_num')::int")
@@ -83,8 +84,18 @@ def _preparing(service: str) -> Callable[[asyncpg.Connection[asyncpg.Record]], C
     async def prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         await _use_json(connection)
         await take_role(connection)
+        await connection.execute(_end_when_it_stands_still())
 
     return prepare
+
+
+async def _make_as_new(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    await connection.execute(f"{connection.get_reset_query()}\n{_end_when_it_stands_still()}")
+
+
+def _end_when_it_stands_still() -> str:
+    """Not as a parameter of the connection: poolers refuse those. `reset all` forgets it."""
+    return f"set idle_in_transaction_session_timeout = '{STANDS_STILL}';"
 
 
 async def _use_json(connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -104,11 +115,9 @@ async def settle(tx: Connection, event: Event, service: str) -> bool:
     """Put the event in the service's inbox; False if it was handled before."""
     handled = await tx.fetchval(
         "insert into control.inbox (event_id, service) "
-        "select $1::uuid, $2::text where set_config('idle_in_transaction_session_timeout', $3, true) <> '' "
-        "on conflict do nothing returning true",
+        "values ($1::uuid, $2::text) on conflict do nothing returning true",
         event.event_id,
         service,
-        STANDS_STILL,
     )
     return bool(handled)
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from shared.db import STANDS_STILL, Connection, Pool, affected, load_queries
+from shared.db import Connection, Pool, affected, load_queries
 from shared.errors import LeaseLostError
 from shared.outages import OUTAGES, end_if_cancelled
 
@@ -37,7 +37,7 @@ class Lease:
 
     async def hold(self, tx: Connection) -> None:
         """Renew inside the transaction that the lease guards; LeaseLostError if it is somebody else's."""
-        status = await tx.execute(queries["hold_lease"], self.key, self.epoch, LEASE_SECONDS, STANDS_STILL)
+        status = await tx.execute(queries["hold_lease"], self.key, self.epoch, LEASE_SECONDS)
         if affected(status) != 1:
             raise LeaseLostError(f"the lease on {self.key} was lost at epoch {self.epoch}")
 
@@ -63,4 +63,4 @@ async def _renew(pool: Pool, key: str, epoch: int) -> None:
         end_if_cancelled()
         await asyncio.sleep(LEASE_SECONDS / 3)
         with contextlib.suppress(*OUTAGES):  # the next beat may get through
-            await pool.execute(queries["hold_lease"], key, epoch, LEASE_SECONDS, STANDS_STILL)
+            await pool.execute(queries["hold_lease"], key, epoch, LEASE_SECONDS)

@@ -17,7 +17,7 @@ import asyncpg
 import structlog
 from redis.asyncio import Redis
 
-from shared.db import STANDS_STILL, Connection, Pool, load_queries
+from shared.db import Connection, Pool, load_queries
 from shared.events import EVENTS, Event
 from shared.outages import through_outages
 from shared.wakeups import Wakeups
@@ -66,7 +66,7 @@ class Relay:
         """Send what nobody has sent yet; returns how many events."""
         full = await self._full_streams()
         async with self.pool.acquire() as tx, tx.transaction():
-            rows = await tx.fetch(queries["take_unpublished"], RELAY_BATCH, STANDS_STILL, full)
+            rows = await tx.fetch(queries["take_unpublished"], RELAY_BATCH, full)
             if rows:
                 await self._send(rows)
                 await tx.execute(queries["mark_published"], [row["id"] for row in rows])

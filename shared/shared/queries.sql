@@ -1,12 +1,11 @@
 -- emit: an event, in the transaction of the work that caused it
 insert into control.outbox (event_id, event_type, payload, consumers) values ($1, $2, $3, $4);
 
--- take_unpublished: the oldest events that no relay has sent, locked against the other relays (not for ever); none of types $3
+-- take_unpublished: the oldest events that no relay has sent, locked against the other relays; none of types $2
 select id, event_type, payload
 from control.outbox
 where published_at is null
-  and event_type <> all ($3::text[])
-  and set_config('idle_in_transaction_session_timeout', $2, true) <> ''
+  and event_type <> all ($2::text[])
 order by id
 limit $1
 for update skip locked;
@@ -65,12 +64,10 @@ set owner = excluded.owner, epoch = l.epoch + 1, expires_at = excluded.expires_a
 where l.expires_at < now()
 returning epoch;
 
--- hold_lease: still ours? It must touch exactly one row, in the transaction that it guards; and Postgres ends
--- that transaction when nothing comes for $4: a process that is paused in it must not keep its locks
+-- hold_lease: still ours? It must touch exactly one row, in the transaction that it guards
 update control.leases
 set expires_at = now() + $3::float8 * interval '1 second'
-where key = $1 and epoch = $2 and expires_at > '-infinity'
-  and set_config('idle_in_transaction_session_timeout', $4, true) <> '';
+where key = $1 and epoch = $2 and expires_at > '-infinity';
 
 -- release_lease: the next one need not wait
 update control.leases set expires_at = '-infinity' where key = $1 and epoch = $2;

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from shared import lease as leases
+from shared import db
 from shared.db import connect
 from shared.errors import LeaseLostError
 from shared.lease import lease
@@ -118,13 +118,16 @@ async def test_a_failed_worker_frees_its_lease(pool):
         assert held is not None
 
 
-async def test_a_worker_that_is_paused_in_a_transaction_keeps_no_locks(pool, monkeypatch):
+async def test_a_worker_that_is_paused_in_a_transaction_keeps_no_locks(pool, database_url, monkeypatch):
     """Postgres ends what stands still: others go on, and who wakes finds its connection gone, an outage."""
-    monkeypatch.setattr(leases, "STANDS_STILL", "300ms")
-    async with lease(pool, "job:1") as held, pool.acquire() as tx:
+    monkeypatch.setattr(db, "STANDS_STILL", "300ms")
+    paused = await connect(database_url, service="test", size=1)
+    await paused.execute("select 1")  # the connection has been given back once
+    async with lease(pool, "job:1") as held, paused.acquire() as tx:
         transaction = tx.transaction()
         await transaction.start()
         await held.hold(tx)
         await asyncio.wait_for(expire(pool, "job:1"), 5)  # waits for the row, not for the worker
         with pytest.raises(OUTAGES):
             await tx.execute("select 1")
+    await paused.close()

@@ -1,10 +1,12 @@
 """BulkReady -> StagedBatch*: a bulk file goes into schema `stage`, batch by batch, and is proven complete.
 
-Each batch is one transaction: the lease is held, rows are copied, the offset moves, the event is written.
-After a crash another runner goes on at the offset. The file counts only when its lines, its roots and its
-bytes are those that Shopify counted; only then comes the batch that closes the operation. A file with a line
-that is no JSON is had written once more; a line that is no row is set aside with its reason, and the rest
-goes on.
+Each batch is one transaction: rows are copied, the lease is held, the offset moves, the event is written. In
+this order, for Postgres ends a transaction that stands still, but not in the middle of a COPY: a process that
+is paused there has nothing locked that others need. After a crash another runner goes on at the offset.
+
+The file counts only when its lines, its roots and its bytes are those that Shopify counted; only then comes
+the batch that closes the operation. A file with a line that is no JSON is had written once more; a line that
+is no row is set aside with its reason, and the rest goes on.
 """
 
 from __future__ import annotations
@@ -130,12 +132,15 @@ async def _stage(shops: Shops, held: Lease, operation: Operation, lines: Lines) 
         batches_done=operation.batches_done + 1,
     )
     async with shops.pool.acquire() as tx, tx.transaction():
-        await held.hold(tx)
         if operation.is_audit:
             put = partial(stage_audited, tx, operation.job_id, operation.id)
             refused = await sift(tx, parsed.audited, put)
+            await held.hold(tx)
         else:
-            refused = await _add_batch(tx, operation, parsed.rows, bytes_done=lines.end)
+            batch_id = await tx.fetchval(queries["next_batch"])
+            staged, refused = await stage_pieces(tx, batch_id, parsed.rows)
+            await held.hold(tx)
+            await _add_batch(tx, operation, batch_id, count(staged), bytes_done=lines.end)
         if aside := parsed.aside | refused:
             await _set_aside(tx, operation, lines, aside, shops.tokens.vault)
         await _checkpoint(tx, further)
@@ -174,15 +179,15 @@ def _is_json(line: bytes) -> bool:
 async def _add_batch(
     tx: Connection,
     operation: Operation,
-    pieces: list[tuple[int, list[Row]]],
+    batch_id: int,
+    counts: dict[str, int],
     *,
     bytes_done: int,
     closes: bool = False,
-) -> dict[int, Exception]:
-    """Stage a batch; returns the lines that Postgres refused."""
-    counts = count(row for _, rows in pieces for row in rows)
-    batch_id = await tx.fetchval(
+) -> None:
+    await tx.execute(
         queries["add_operation_batch"],
+        batch_id,
         operation.connection_id,
         operation.job_id,
         operation.id,
@@ -191,13 +196,8 @@ async def _add_batch(
         counts,
         closes,
     )
-    staged, refused = await stage_pieces(tx, batch_id, pieces)
-    if refused:
-        counts = count(staged)
-        await tx.execute(queries["batch_holds"], batch_id, counts)
     fields: dict[str, Any] = operation.event_fields() | {"bytes_done": bytes_done}
     await emit(tx, StagedBatch(**fields, batch_id=batch_id, source="bulk", rows=counts))
-    return refused
 
 
 async def _set_aside(
@@ -230,7 +230,8 @@ async def _close(tx: Connection, operation: Operation) -> None:
     """The whole file is staged and proven: end the operation, and the job if it was the last."""
     await tx.fetchrow(queries["lock_job"], operation.job_id)
     if not operation.is_audit:
-        await _add_batch(tx, operation, [], bytes_done=operation.bytes_done, closes=True)
+        batch_id = await tx.fetchval(queries["next_batch"])
+        await _add_batch(tx, operation, batch_id, {}, bytes_done=operation.bytes_done, closes=True)
         await _checkpoint(tx, replace(operation, batches_done=operation.batches_done + 1))
     await tx.execute(queries["operation_is_staged"], operation.id)
     if not await tx.fetchval(queries["all_operations_staged"], operation.job_id):

@@ -95,8 +95,9 @@ async def _stage(tx: Connection, event: LetterReplayed, rows: list[Row]) -> None
     if not rows:  # gone at Shopify by now
         return
     counts = count(rows)
-    batch_id = await tx.fetchval(queries["add_batch"], event.connection_id, None, "catch_up", counts)
+    batch_id = await tx.fetchval(queries["next_batch"])
     await stage(tx, batch_id, rows)
+    await tx.execute(queries["add_batch"], batch_id, event.connection_id, None, "catch_up", counts)
     await emit(
         tx,
         StagedBatch(

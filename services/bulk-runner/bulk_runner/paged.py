@@ -29,7 +29,7 @@ from bulk_runner.shops import Shops
 from bulk_runner.windows import Window
 from shared.db import Connection, Pool, load_queries, settle
 from shared.events import JobKind, JobQueued, Resource, Source, StagedBatch
-from shared.lease import lease
+from shared.lease import Lease, lease
 from shared.outages import OutageError
 from shared.outbox import emit
 from shared.rows import count, stage
@@ -92,13 +92,11 @@ async def read_pages(event: JobQueued, shops: Shops, plan: Plan) -> None:
         async for reading, page in _pages(shop, _remaining(plan(event, job), position, allowed), allowed):
             position[reading.resource] = page.next or "end"
             async with shops.pool.acquire() as tx, tx.transaction():
-                await held.hold(tx)
-                await _stage(tx, event, reading.source or source, page)
+                await _stage(tx, event, reading.source or source, page, held)
                 await tx.execute(queries["save_position"], event.job_id, position)
         async with shops.pool.acquire() as tx, tx.transaction():
-            await held.hold(tx)
             # An empty batch ends the job: its Promoted comes after everything before it was promoted.
-            await _stage(tx, event, source, Page([], None))
+            await _stage(tx, event, source, Page([], None), held)
             await tx.execute(queries["job_is_staged"], event.job_id)
             await settle(tx, event, "bulk-runner")
 
@@ -183,10 +181,12 @@ async def _pages(
             after, more = page.next, page.next is not None
 
 
-async def _stage(tx: Connection, event: JobQueued, source: Source, page: Page) -> None:
+async def _stage(tx: Connection, event: JobQueued, source: Source, page: Page, held: Lease) -> None:
     counts = count(page.rows)
-    batch_id = await tx.fetchval(queries["add_batch"], event.connection_id, event.job_id, source, counts)
+    batch_id = await tx.fetchval(queries["next_batch"])
     await stage(tx, batch_id, page.rows)
+    await held.hold(tx)  # after the COPY: see on_bulk_ready.py
+    await tx.execute(queries["add_batch"], batch_id, event.connection_id, event.job_id, source, counts)
     await emit(
         tx,
         StagedBatch(

@@ -248,13 +248,16 @@ update control.bulk_operations set state = 'failed', problem = $2 where id = $1;
 update control.bulk_operations set due_at = now()
 where connection_id = $1 and gid = $2 and state = 'running';
 
+-- next_batch: its rows are copied first, then it is written down
+select nextval('control.batches_id_seq');
+
 -- add_operation_batch: the next rows of a file
-insert into control.batches (connection_id, job_id, operation_id, seq, source, revision, rows, closes_operation)
-values ($1, $2, $3, $4, 'bulk', $5, $6, $7)
-returning id;
+insert into control.batches (id, connection_id, job_id, operation_id, seq, source, revision, rows, closes_operation)
+overriding system value values ($1, $2, $3, $4, $5, 'bulk', $6, $7, $8);
 
 -- add_batch: a page
-insert into control.batches (connection_id, job_id, source, rows) values ($1, $2, $3, $4) returning id;
+insert into control.batches (id, connection_id, job_id, source, rows)
+overriding system value values ($1, $2, $3, $4, $5);
 
 -- checkpoint: how far the file is staged; it must still be ours to download
 update control.bulk_operations
@@ -266,9 +269,6 @@ update control.bulk_operations set state = 'staged' where id = $1 and state = 'r
 
 -- all_operations_staged: nothing of the job is left to download
 select not exists (select from control.bulk_operations where job_id = $1 and state not in ('staged', 'split'));
-
--- batch_holds: what is left of a batch without the rows that Postgres refused
-update control.batches set rows = $2 where id = $1;
 
 -- texts_aside: how many texts of a connection wait to be read again
 select count(*) from control.dead_letters

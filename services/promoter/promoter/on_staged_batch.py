@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncpg
 import structlog
 
-from shared.db import STANDS_STILL, Connection, Pool, load_queries, settle
+from shared.db import Connection, Pool, load_queries, settle
 from shared.events import Promoted, StagedBatch
 from shared.outages import OutageError
 from shared.outbox import emit
@@ -25,7 +25,7 @@ AGAIN_AFTER = 0.5  # seconds until the next try when another promoter has the st
 async def on_staged_batch(event: StagedBatch, pool: Pool) -> None:
     """Promote the batch, after those of the same bulk operation that came before it."""
     async with pool.acquire() as tx, tx.transaction():
-        if not await tx.fetchval(queries["lock_connection"], event.connection_id, STANDS_STILL):
+        if not await tx.fetchval(queries["lock_connection"], event.connection_id):
             raise OutageError("another promoter has this store", after=AGAIN_AFTER)
         waiting = await tx.fetch(queries["waiting_batches"], event.batch_id, A_TURN + 1)
         for batch in waiting[:A_TURN]:

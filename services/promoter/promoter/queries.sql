@@ -1,6 +1,5 @@
 -- lock_connection: one batch of a store at a time. Nobody waits here: that would cost other stores a transaction
-select pg_try_advisory_xact_lock(1398292816, $1::int)
-where set_config('idle_in_transaction_session_timeout', $2, true) <> '';
+select pg_try_advisory_xact_lock(1398292816, $1::int);
 
 -- waiting_batches: this batch, and those before it of the same bulk operation: children come after parents
 select b.id, b.job_id, b.source, b.rows, o.resource, j.kind

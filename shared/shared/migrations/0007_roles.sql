@@ -100,6 +100,7 @@ begin
             ('backstock_bulk_runner', 'select, insert, update', 'control.bulk_operations'),
             ('backstock_bulk_runner', 'select, insert, update', 'control.batches'),
             ('backstock_bulk_runner', 'usage', 'control.revisions'),
+            ('backstock_bulk_runner', 'usage', 'control.batches_id_seq'),
             ('backstock_bulk_runner', 'select, insert', 'control.audits'),
             ('backstock_bulk_runner', 'select, insert, delete', 'stage.audited'),
             ('backstock_bulk_runner', 'select, insert, delete', 'stage.differences'),
