@@ -1,5 +1,6 @@
 // Orders per day or month, drawn by uPlot: bars for a few periods, an area for many. The days fill up from
-// today backwards while the history loads, so the axis has its whole length from the first moment.
+// today backwards while the history loads, so the axis has its whole length from the first moment. Before
+// the oldest order that is here nothing is drawn: nobody knows yet whether something was sold.
 
 import { day, dayAndYear, make, money, month, number } from "./format.js";
 
@@ -24,7 +25,7 @@ export class OrdersChart {
   show(data, span) {
     const kind = span === "all" ? "months" : "days";
     this.#currency = data.totals.currency;
-    this.#slots = kind === "days" ? days(data.ordersPerDay, Number(span)) : months(data.ordersPerMonth);
+    this.#slots = kind === "days" ? days(data, Number(span)) : months(data);
     const same = this.#plot && this.#span === span;
     this.#span = span;
     if (same) this.#plot.setData(this.#columns());
@@ -88,7 +89,9 @@ export class OrdersChart {
     const first = this.#slots.find((each) => each.orders) ?? this.#slots[0];
     const unit = this.#span === "all" ? month : dayAndYear;
     const when = slot ? unit.format(slot.date) : `since ${unit.format(first.date)}`;
-    const text = `${number.format(orders)} ${orders === 1 ? "order" : "orders"}, ${money(value, this.#currency)}`;
+    const text = orders === null
+      ? "No order so far"
+      : `${number.format(orders)} ${orders === 1 ? "order" : "orders"}, ${money(value, this.#currency)}`;
     this.#readout.replaceChildren(make("strong", "", text), ` ${when}`);
     if (!slot) this.#box.setAttribute("aria-label", `Orders over time: ${text} ${when}`);
   }
@@ -103,24 +106,27 @@ function resolved(colour, parent) {
   return found;
 }
 
-function slot(rows, date) {
-  const row = rows.get(date.toISOString().slice(0, 10)) ?? { orders: 0, value: "0" };
-  return { date, second: date.getTime() / 1000, orders: row.orders, value: row.value };
+function slotter(rows, { oldestOrderAt }) {
+  const found = new Map(rows.map((row) => [row.start, row]));
+  const oldest = oldestOrderAt?.slice(0, 10) ?? "9999";
+  return (date) => {
+    const start = date.toISOString().slice(0, 10);
+    const { orders, value } = found.get(start) ?? { orders: start < oldest ? null : 0, value: "0" };
+    return { date, second: date.getTime() / 1000, orders, value };
+  };
 }
 
-const byStart = (rows) => new Map(rows.map((row) => [row.start, row]));
-
-function days(rows, count) {
-  const found = byStart(rows);
+function days({ ordersPerDay, totals }, count) {
+  const slot = slotter(ordersPerDay, totals);
   const today = Math.floor(Date.now() / 1000 / SECONDS_A_DAY);
-  return Array.from({ length: count }, (_, index) => slot(found, new Date((today - count + 1 + index) * SECONDS_A_DAY * 1000)));
+  return Array.from({ length: count }, (_, index) => slot(new Date((today - count + 1 + index) * SECONDS_A_DAY * 1000)));
 }
 
-function months(rows) {
-  const found = byStart(rows);
+function months({ ordersPerMonth: rows, totals }) {
+  const slot = slotter(rows, totals);
   const now = new Date();
   const first = rows.length ? new Date(rows[0].start) : now;
   const count = Math.max((now.getUTCFullYear() - first.getUTCFullYear()) * 12 + now.getUTCMonth() - first.getUTCMonth() + 1, 12);
   return Array.from({ length: count }, (_, index) =>
-    slot(found, new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - count + 1 + index, 1))));
+    slot(new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - count + 1 + index, 1))));
 }
