@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from hostile import SECRET, Answer, dial, open_target, order, raw, request, sign
+from stores import make_store
 
 from shared.secrets import WidgetTokens
 
@@ -578,6 +579,32 @@ async def test_requests_of_ours_go_to_the_shop_only(target):
             assert webhook.status_code == 400
         with pytest.raises(BlockingIOError):
             listener.accept()
+
+
+async def test_links_of_bulk_files_lead_to_public_hosts_only(services, until):
+    """An address in our own network for a file: nothing is asked there, the job fails and says why."""
+    await services.start_all()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        inside = f"127.0.0.1:{listener.getsockname()[1]}"
+        for link in (f"http://{inside}/x", f"https://{inside}/x", "http://169.254.169.254/latest/meta-data"):
+            async with make_store(services, orders=5) as store:
+                fault = {"bulk_link": {"url": link}}
+                await store.http.patch(f"{store.control}/faults", json=fault)
+                connection = await store.connect()
+                problem = await until(lambda id_=connection: _problem_of(store, id_))
+                assert problem["code"] == "link_refused"
+                assert "is not fetched" in problem["message"]
+                assert problem["action"]
+                assert link not in services.processes[1].log
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+async def _problem_of(store, connection):
+    query = "select problem from control.connections where id = $1 and sync_status = 'attention'"
+    found = await store.db.fetchval(query, connection)
+    return json.loads(found) if found else None
 
 
 async def test_floods_of_starts(target):

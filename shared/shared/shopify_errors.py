@@ -62,6 +62,10 @@ REFUSALS = {
         "Shopify's answer has not the expected form: {detail}",
         "Report this with the API version.",
     ),
+    "link_refused": (
+        "The address that {shop} gave for a bulk file is not fetched: {detail}.",
+        "Load the history again; if that does not help, report this: nothing was asked for there.",
+    ),
     "graphql_error": ("{detail}", "Report this query."),
 }
 STATUSES = {

@@ -24,6 +24,7 @@ from bulk_runner.audit import finish_audit, stage_audited
 from bulk_runner.bulk_operation import Operation, load_operation
 from bulk_runner.download import CorruptFileError, DownloadError, Lines, LinkExpiredError, read_lines
 from bulk_runner.end_bulk import restart
+from bulk_runner.links import why_refused
 from bulk_runner.resources.nodes import UNREADABLE, read_line
 from bulk_runner.set_aside import set_texts_aside, text_aside
 from bulk_runner.shopify_bulk import ask
@@ -37,6 +38,7 @@ from shared.outages import OutageError
 from shared.outbox import emit
 from shared.rows import AuditedRow, Row, count
 from shared.secrets import TokenVault
+from shared.shopify_errors import refusal
 from shared.staging import sift, stage_pieces
 
 log = structlog.get_logger()
@@ -105,6 +107,8 @@ async def _download(shops: Shops, staging: Lanes, held: Lease, operation: Operat
             polled = await ask(shop, operation.gid)
             if polled is None or not polled.url:
                 raise LinkExpiredError("the file has no address any more")
+            if why := await why_refused(polled.url, shop.url):
+                raise refusal("link_refused", shop.name, why)
             async for lines in read_lines(shop.http, polled.url, operation.bytes_done, operation.file_size):
                 async with staging.turn(operation.connection_id):
                     operation = await _stage(shops, held, operation, lines)
