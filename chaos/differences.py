@@ -12,15 +12,9 @@ import asyncpg
 import httpx
 import msgspec
 
-TABLES = (
-    "orders",
-    "order_line_items",
-    "refunds",
-    "refund_line_items",
-    "customers",
-    "products",
-    "product_variants",
-)
+from backstock.proof import SUMMED
+
+TABLES = tuple(SUMMED)
 
 LINKS = ("product_id", "variant_id")
 Row = Mapping[str, Any]  # a table's columns are of many types

@@ -146,8 +146,7 @@ def sources(package: str) -> list[Path]:
 def test_the_import_contracts_hold():
     """No service imports another, shared no service, the sandbox nothing of ours, pure code no driver."""
     linter = Path(sys.executable).with_name("lint-imports")
-    if not linter.exists():
-        pytest.skip("import-linter is not installed")
+    assert linter.exists(), "run `make setup`"
     done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "broken" in done.stdout

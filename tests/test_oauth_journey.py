@@ -3,56 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-from contextlib import contextmanager
 from urllib.parse import urlencode
 
 import pytest
-from selenium import webdriver
+from chromium import new_chromium
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 from stores import make_store
 
 LIVE_WITHIN = 60  # seconds; the store is small, two cores may be busy
 PAGE_WITHIN = 20  # seconds for a page to show what it should
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1200,1400",
-)
 ALL = ("ingress", "bulk-runner", "promoter", "status")
 
 
 @pytest.fixture
 def browser(tmp_path):
     """A Chromium that nobody has used before."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        missing = "no Chromium here: apt-get install chromium chromium-driver"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
-    with _chromium(chromium, driver, tmp_path / "profile") as window:
+    with new_chromium(tmp_path / "profile") as window:
         yield window
-
-
-@contextmanager
-def _chromium(chromium, driver, profile):
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
-        yield window
-    finally:
-        window.quit()
 
 
 class Page:
@@ -145,7 +113,7 @@ async def test_the_callback_can_be_loaded_again_in_its_own_browser_only(services
         created = "select count(*) from control.outbox where event_type = 'ConnectionCreated'"
         assert await store.db.fetchval(created) == 1
 
-        with _chromium(shutil.which("chromium"), shutil.which("chromedriver"), tmp_path / "other") as window:
+        with new_chromium(tmp_path / "other") as window:
             other = Page(window)
             await other.open(callback)
             await other.shows("Another browser", "start again")

@@ -102,40 +102,27 @@ def show(
     print(msgspec.json.format(msgspec.json.encode(_in_database(work))).decode())
 
 
-@dead_letters_app.command("replay")
-@guarded
-def replay(
-    ids: Ids = None,
-    brand: Brand = None,
-    type_: Type = None,
-    service: Service = None,
-    since: Since = None,
-    until: Until = None,
-    everything: Every = False,
-    yes: Yes = False,
-) -> None:
-    """Send letters again: those named, those that match the options, or --all."""
-    wanted = _filter(ids, brand, type_, service, since, until)
-    done = _work(wanted, dead_letters.replay, "replay", everything=everything, ask_from=0 if yes else 2)
-    print(f"Replayed {done}. What cannot be handled again comes back to `backstock dead-letters list`.")
+def _command(
+    verb: str, work: Callable[[Connection, int], Awaitable[None]], help_: str, done: str, *, ask_from: int
+) -> Callable[..., None]:
+    """A command that does the work to every letter that is meant; asks if there are `ask_from` or more."""
 
+    def command(
+        ids: Ids = None,
+        brand: Brand = None,
+        type_: Type = None,
+        service: Service = None,
+        since: Since = None,
+        until: Until = None,
+        everything: Every = False,
+        yes: Yes = False,
+    ) -> None:
+        wanted = _filter(ids, brand, type_, service, since, until)
+        count = _work(wanted, work, verb, everything=everything, ask_from=0 if yes else ask_from)
+        print(done.format(count))
 
-@dead_letters_app.command("drop")
-@guarded
-def drop(
-    ids: Ids = None,
-    brand: Brand = None,
-    type_: Type = None,
-    service: Service = None,
-    since: Since = None,
-    until: Until = None,
-    everything: Every = False,
-    yes: Yes = False,
-) -> None:
-    """Give letters up, and erase what they hold: those named, those that match the options, or --all."""
-    wanted = _filter(ids, brand, type_, service, since, until)
-    done = _work(wanted, dead_letters.drop, "drop", everything=everything, ask_from=0 if yes else 1)
-    print(f"Dropped {done}.")
+    command.__name__, command.__doc__ = verb, f"{help_}: those named, those that match the options, or --all."
+    return dead_letters_app.command()(guarded(command))
 
 
 def _filter(
@@ -195,3 +182,13 @@ def _in_database(work: Callable[[Pool], Awaitable[T]]) -> T:
 def _plain(text: str) -> str:
     """Without what would move a terminal's cursor."""
     return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+replay = _command(
+    "replay",
+    dead_letters.replay,
+    "Send letters again",
+    "Replayed {}. What cannot be handled again comes back to `backstock dead-letters list`.",
+    ask_from=2,
+)
+_command("drop", dead_letters.drop, "Give letters up, and erase what they hold", "Dropped {}.", ask_from=1)

@@ -1,14 +1,12 @@
 """One Chromium, one set of services and one host page's server for all browser tests of a module.
 
-chromium   a headless Chromium; skipped with the remedy where there is none, failed under CI=true
+chromium   a headless Chromium (tests/chromium.py)
 stage      every service, a Redis that may be restarted, and a page of somebody else with the widget in it
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,41 +17,20 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from chromium import new_chromium
 from pages import PAGE, Window
-from selenium import webdriver
 
 from backstock.embedded import EmbeddedRedis
 from shared.secrets import WidgetTokens
 
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1200,1000",
-)
 ALL = ("ingress", "bulk-runner", "promoter", "status")
 
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Window]:
     """A Chromium that nobody has used before."""
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (program and driver):
-        missing = "no Chromium here: apt-get install chromium chromium-driver"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driven = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield Window(driven)
-    driven.quit()
+    with new_chromium(tmp_path_factory.mktemp("chromium")) as driven:
+        yield Window(driven)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from shared.rows import (
     stage,
 )
 
+NUMBERS = itertools.count(1)
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
 R = TypeVar("R")
 
@@ -261,3 +263,14 @@ class Store:
             self.connection_id,
         )
         return found
+
+
+async def new_store(db: asyncpg.Connection[Any]) -> Store:
+    """One more connected store."""
+    number = next(NUMBERS)
+    connection_id = await db.fetchval(
+        "insert into control.connections (brand_id, shop) values ($1, $2) returning id",
+        f"brand-{number}",
+        f"shop-{number}.myshopify.com",
+    )
+    return Store(db, connection_id)

@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-
-import asyncpg
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from promotion import Store, deleted, order, product, redacted, refund, refund_line
+from promotion import deleted, new_store, order, product, redacted, refund, refund_line
 
-NUMBERS = itertools.count(1)
 ANY_ORDER = settings(
     max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-
-
-@pytest.fixture
-async def db(database_url):
-    """A connection to the test's own database."""
-    connection = await asyncpg.connect(database_url)
-    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
-    yield connection
-    await connection.close()
-
-
-async def new_store(db):
-    number = next(NUMBERS)
-    connection_id = await db.fetchval(
-        "insert into control.connections (brand_id, shop) values ($1, $2) returning id",
-        f"brand-{number}",
-        f"shop-{number}.myshopify.com",
-    )
-    return Store(db, connection_id)
 
 
 async def promote_in_batches(store, messages, together):

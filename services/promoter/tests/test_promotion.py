@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 from decimal import Decimal
 from time import monotonic
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from promotion import (
-    Store,
     customer,
     deleted,
     line,
     moment,
+    new_store,
     order,
     product,
     redacted,
@@ -27,42 +24,7 @@ from promotion import (
     variant,
 )
 
-NUMBERS = itertools.count(1)
-TABLES = (
-    "orders",
-    "order_line_items",
-    "refunds",
-    "refund_line_items",
-    "customers",
-    "products",
-    "product_variants",
-)
-
-
-@pytest.fixture
-async def db(database_url):
-    """A connection to the test's own database."""
-    connection = await asyncpg.connect(database_url)
-    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def store(db):
-    """One connected store."""
-    return await new_store(db)
-
-
-async def new_store(db):
-    number = next(NUMBERS)
-    connection_id = await db.fetchval(
-        "insert into control.connections (brand_id, shop) values ($1, $2) returning id",
-        f"brand-{number}",
-        f"shop-{number}.myshopify.com",
-    )
-    return Store(db, connection_id)
-
+from chaos.differences import TABLES
 
 # Newest wins
 
