@@ -8,6 +8,7 @@ import signal
 from typing import Any
 
 import pytest
+from absent import leases_run_out, messages_are_claimable
 from stores import TOKEN, make_store
 
 from bulk_runner.bulk_operation import load_operation
@@ -207,6 +208,8 @@ async def test_a_runner_killed_at_any_state_starts_nothing_twice(services, until
         await store.connect()
         await until(lambda: store.db.fetchval(STATES[state]), LIVE_WITHIN)
         await started["bulk-runner"].kill(signal.SIGKILL)
+        await leases_run_out(store.db, started["bulk-runner"])
+        messages_are_claimable(services.env["REDIS_URL"])
         await services.start("bulk-runner")
         await until(store.is_live, LIVE_WITHIN)
         assert await store.differences() == []

@@ -6,6 +6,7 @@ import asyncio
 import signal
 
 import redis
+from absent import leases_run_out, messages_are_claimable
 from stores import make_store
 
 LIVE_WITHIN = 60  # seconds; a test's store is small, two cores may be busy
@@ -37,7 +38,7 @@ async def test_a_runner_that_was_stopped_past_its_lease_writes_nothing(services,
         await store.connect()
         await until(lambda: _stopped_in_a_download(store, zombie), LIVE_WITHIN)
         await services.start("bulk-runner")
-        _age_deliveries(services.env["REDIS_URL"], "backstock:BulkReady")
+        messages_are_claimable(services.env["REDIS_URL"])
         await until(lambda: store.db.fetchval(DOWNLOADED), LIVE_WITHIN)
         batches = await store.db.fetchval(BATCHES)
 
@@ -58,11 +59,6 @@ MISCOUNTED = (
     "select count(*) from control.bulk_operations where gid is not null "
     "and (lines_done, bytes_done, roots_done) is distinct from (object_count, file_size, root_object_count)"
 )
-EXPIRE = (
-    "with held as (select key from control.leases where expires_at > now() and key like 'operation:%' "
-    "and owner like '%:' || $1 for update skip locked) "
-    "update control.leases set expires_at = now() - interval '1 second' where key in (select key from held)"
-)
 
 
 async def _stopped_in_a_download(store, runner):
@@ -73,18 +69,10 @@ async def _stopped_in_a_download(store, runner):
     ):
         return False
     await runner.kill(signal.SIGSTOP)
-    if await store.db.execute(EXPIRE, str(runner.pid)) != "UPDATE 0":
+    if await leases_run_out(store.db, runner):
         return True
     await runner.kill(signal.SIGCONT)
     return False
-
-
-def _age_deliveries(redis_url, stream):
-    """As if whoever has them had been silent for a whole lease, which spares a wait of 15 s."""
-    with redis.Redis.from_url(redis_url) as client:
-        for entry in client.xpending_range(stream, "bulk-runner", "-", "+", 100):
-            ids = [entry["message_id"]]
-            client.xclaim(stream, "bulk-runner", entry["consumer"], 0, ids, idle=16_000, justid=True)
 
 
 async def test_every_service_restarts_under_webhooks_and_none_is_lost(services, until):

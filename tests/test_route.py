@@ -7,6 +7,7 @@ import os
 import signal
 
 import redis
+from absent import leases_run_out, messages_are_claimable
 from stores import make_store
 
 LIVE_WITHIN = 60  # seconds; a test's store is small, two cores may be busy
@@ -149,6 +150,8 @@ async def test_a_killed_runner_is_replaced_where_it_stopped(services, until):
         )
         os.kill(started["bulk-runner"].pid, signal.SIGKILL)
         done = await store.db.fetchval("select max(bytes_done) from control.bulk_operations")
+        await leases_run_out(store.db, started["bulk-runner"])
+        messages_are_claimable(services.env["REDIS_URL"])
         await services.start("bulk-runner")
         await until(store.is_live, LIVE_WITHIN)
 
