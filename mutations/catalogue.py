@@ -241,6 +241,14 @@ MUTATIONS = (
         f"{PROMOTION_TESTS}::test_children_are_replaced_as_a_set",
     ),
     Mutation(
+        "the last word on a tag",
+        "an addition that comes late undoes a later removal",
+        STAGE,
+        "    where said_at >= coalesce((known -> tag ->> 'at')::timestamptz, '-infinity');",
+        "    where true;",
+        "services/promoter/tests/test_ordering.py::test_tags_end_as_their_last_changes_left_them",
+    ),
+    Mutation(
         "one store never touches another",
         "the end of one store deletes the rows of all",
         STAGE,

@@ -40,7 +40,7 @@ async def test_lost_deletions_heal_by_the_scheduled_audit(services, until):
 
 
 async def test_missing_different_and_wrongly_deleted_rows_heal(services, until):
-    """Rows that vanished or changed, a deletion that never was, tags out of order: an audit mends them."""
+    """Rows that vanished or changed, a deletion that never was, a tag's lost removal: an audit mends them."""
     services.env |= {"PAGED_UP_TO": "250"}
     await services.start_all()
     async with make_store(services, orders=40) as store:
@@ -55,7 +55,7 @@ async def test_missing_different_and_wrongly_deleted_rows_heal(services, until):
         )
         assert await store.deliver("orders/delete", json.dumps({"id": c}), **EARLIER) == 200
         customer = await store.db.fetchval("select min(id) from shopify.customers where tags = '{}'")
-        await store.db.execute(  # as two events on one tag leave it that came in the wrong order
+        await store.db.execute(  # as it is when a tag was removed and no webhook said so
             "update shopify.customers set tags = '{added and removed}', "
             "tags_changed_at = sent_at - interval '1 minute', "
             "sent_at = sent_at - interval '1 hour', summary_at = summary_at - interval '1 hour', "

@@ -34,7 +34,7 @@ ORDER, CUSTOMER, PRODUCT, REFUND = (
 )
 OURS = {  # our own bookkeeping: columns without a counterpart at Shopify
     *("connection_id", "synced_at", "revision", "lines_at"),
-    *("summary_at", "tags_at", "tags_changed_at", "tags_removed"),
+    *("summary_at", "tags_at", "tags_changed_at", "tag_changes"),
 }
 
 COMPLETE_ORDER = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from promotion import deleted, new_store, order, product, redacted, refund, refund_line
+from promotion import customer, deleted, new_store, order, product, redacted, refund, refund_line, tags
 
 ANY_ORDER = settings(
     max_examples=60,
@@ -86,6 +86,38 @@ async def test_variants_end_with_their_product(db, history):
     assert await store.ids("product_variants") == ([] if gone else sorted(variants))
     if not gone:
         assert (await store.row("products"))["title"] == str(newest)
+
+
+@st.composite
+def tagged_customers(draw):
+    """A customer whose tags come and go one after the other, each told by a webhook of its own.
+
+    Copies of some moments have the tags of then (or, like webhooks, none); there may have been tags before.
+    """
+    held = set(draw(st.frozensets(st.sampled_from("abc"))))
+    messages = []
+    if held:
+        messages.append([customer(updated=5, tags=sorted(held))])
+    for time in range(10, 10 + 10 * draw(st.integers(1, 6)), 10):
+        changed = draw(st.frozensets(st.sampled_from("abc"), min_size=1))
+        messages.append([tags(1, time, sorted(changed - held), sorted(changed & held))])
+        held ^= changed
+        match draw(st.sampled_from(("nothing", "copy", "copy without tags"))):
+            case "copy":
+                messages.append([customer(updated=time + 1, tags=sorted(held))])
+            case "copy without tags":
+                messages.append([customer(updated=time + 1)])
+    return held, *draw(shuffled(messages))
+
+
+@ANY_ORDER
+@given(tagged_customers())
+async def test_tags_end_as_their_last_changes_left_them(db, history):
+    """Additions and removals of the same tags, and copies, in any order: the last word on each counts."""
+    held, messages, together = history
+    store = await new_store(db)
+    await promote_in_batches(store, messages, together)
+    assert (await store.row("customers"))["tags"] == sorted(held)
 
 
 async def test_lines_go_and_return_with_their_refund(db):

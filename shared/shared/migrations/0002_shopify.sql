@@ -222,7 +222,7 @@ create table shopify.customers (
     summary_at timestamptz,
     tags_at timestamptz,
     tags_changed_at timestamptz,
-    tags_removed text[] not null default '{}',
+    tag_changes jsonb not null default '{}',
     primary key (connection_id, id)
 );
 comment on table shopify.customers is 'Customers.';
@@ -251,7 +251,7 @@ comment on column shopify.customers.redacted_at is 'When personal data was erase
 comment on column shopify.customers.summary_at is 'When number_of_orders and amount_spent were true.';
 comment on column shopify.customers.tags_at is 'When a copy with all tags was sent.';
 comment on column shopify.customers.tags_changed_at is 'When a tag was last added or removed by webhook.';
-comment on column shopify.customers.tags_removed is 'Tags removed by webhook before any copy with all tags came.';
+comment on column shopify.customers.tag_changes is 'What webhooks said of each tag since that copy: when, and whether it was added.';
 
 create table shopify.products (
     connection_id bigint not null references control.connections (id),

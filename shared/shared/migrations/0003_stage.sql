@@ -465,12 +465,37 @@ begin
     return n;
 end $$;
 
--- Tags with some added and some removed, in Shopify's order.
-create function stage.change_tags(tags text[], added text[], removed text[]) returns text[]
+-- What webhooks said last of each tag: {"vip": {"at": "2026-11-01T00:00:00Z", "added": true}}. They come in any
+-- order, and what is older than what is known of a tag says nothing new of it.
+create function stage.note_tags(known jsonb, said_at timestamptz, added text[], removed text[]) returns jsonb
+language sql stable as $$
+    select known || coalesce(jsonb_object_agg(tag, jsonb_build_object('at', said_at, 'added', was_added)), '{}')
+    from (
+        select unnest(added) as tag, true as was_added
+        union all
+        select unnest(removed), false
+    ) said
+    where said_at >= coalesce((known -> tag ->> 'at')::timestamptz, '-infinity');
+$$;
+
+-- What was said since a moment: a copy of then has all that was said before.
+create function stage.tags_since(known jsonb, moment timestamptz) returns jsonb
+language sql stable as $$
+    select coalesce(jsonb_object_agg(key, value), '{}')
+    from jsonb_each(known)
+    where (value ->> 'at')::timestamptz >= moment;
+$$;
+
+-- The tags of a copy with what was said of tags since, in Shopify's order.
+create function stage.with_tags(tags text[], said jsonb) returns text[]
 language sql immutable as $$
     select coalesce(array_agg(tag order by lower(tag), tag), '{}')
-    from (select distinct unnest(coalesce(tags, '{}') || added) as tag) t
-    where tag <> all (removed);
+    from (
+        select unnest(tags) as tag
+        union
+        select key from jsonb_each(said)
+    ) t
+    where coalesce((said -> tag ->> 'added')::boolean, true);
 $$;
 
 -- Customers. Webhooks leave out tags and totals (API 2025-01 and later): what they leave out stays as it is.
@@ -535,22 +560,15 @@ begin
 
     update shopify.customers t
     set
-        tags = case
-            when s.sent_at >= coalesce(t.tags_changed_at, '-infinity') then s.tags
-            else stage.change_tags(s.tags, t.tags, t.tags_removed)
-        end,
+        tags = stage.with_tags(s.tags, stage.tags_since(t.tag_changes, s.sent_at)),
         tags_at = s.sent_at,
-        tags_removed = '{}'
+        tag_changes = stage.tags_since(t.tag_changes, s.sent_at)
     from (
         select distinct on (id) * from stage.customers
         where batch_id = b.id and tags is not null
         order by id, sent_at desc
     ) s
-    where t.connection_id = b.connection_id and t.id = s.id
-      and (
-        t.tags_at is null
-        or (t.tags_at < s.sent_at and coalesce(t.tags_changed_at, '-infinity') <= s.sent_at)
-      );
+    where t.connection_id = b.connection_id and t.id = s.id and coalesce(t.tags_at, '-infinity') < s.sent_at;
 
     -- Totals that came alone (`customers/purchasing_summary`), perhaps before the customer.
     insert into shopify.customers as t (
@@ -571,23 +589,22 @@ begin
         synced_at = now()
     where excluded.summary_at >= coalesce(t.summary_at, '-infinity');
 
-    -- Tags that were added or removed. A copy with all tags that is younger has them already; until one came,
-    -- what was removed is remembered beside what was added.
+    -- Tags that were added or removed. A copy with all tags that is younger has them already.
     for change in select * from stage.customer_tags where batch_id = b.id order by sent_at loop
         insert into shopify.customers as t (
-            connection_id, id, tags, tags_removed, tags_changed_at, source, sent_at, revision
+            connection_id, id, tags, tag_changes, tags_changed_at, source, sent_at, revision
         )
         values (
-            b.connection_id, change.id, stage.change_tags('{}', change.added, '{}'), change.removed, change.sent_at,
-            b.source, change.sent_at, b.revision
+            b.connection_id, change.id, stage.with_tags(change.added, '{}'),
+            stage.note_tags('{}', change.sent_at, change.added, change.removed), change.sent_at, b.source, change.sent_at,
+            b.revision
         )
         on conflict (connection_id, id) do update
         set
-            tags = stage.change_tags(t.tags, change.added, change.removed),
-            tags_removed = case
-                when t.tags_at is null then stage.change_tags(t.tags_removed, change.removed, change.added)
-                else '{}'
-            end,
+            tags = stage.with_tags(
+                t.tags, stage.note_tags(t.tag_changes, change.sent_at, change.added, change.removed)
+            ),
+            tag_changes = stage.note_tags(t.tag_changes, change.sent_at, change.added, change.removed),
             tags_changed_at = greatest(t.tags_changed_at, change.sent_at),
             synced_at = now()
         where change.sent_at >= coalesce(t.tags_at, '-infinity');
