@@ -27,7 +27,7 @@ The comments are in the database itself, too (`\\d+ shopify.orders` in psql).
 - **Amounts are `numeric`, in the shop's currency**, as Shopify sent them. Times are `timestamptz`.
 - **Enums are text in GraphQL's upper case**, whichever way the row came.
 - Few columns are `not null`: of some objects no more is known than that they are gone, or their totals.
-- `sent_at`, `revision`, `redacted_at`, `lines_at`, `summary_at`, `tags_at`, `tag_changes` are Backstock's own bookkeeping.
+- `sent_at`, `revision`, `redacted_at`, `lines_at`, `summary_at`, `tags_at`, `tag_changes` are bookkeeping.
 
 Schemas `stage` and `control` are internal; only `control.connections` is worth a join.
 """
