@@ -356,17 +356,32 @@ async def test_a_stream_that_is_lost_while_a_handler_runs_is_read_again(pool, cl
         await go_on.wait()
 
     async with consuming(slow) as route:
+        looks = looks_of_the_guard(route)
         await emitted(pool, event(1))
         await running.wait()
         await client.flushall()
         await until(lambda: not route.is_running())
-        await asyncio.sleep(0.5)  # five looks of the guard, while the handler still runs
+        looked = len(looks)
+        await until(lambda: len(looks) >= looked + 5)  # while the handler still runs
         go_on.set()
         await until(route.is_running)
         await emitted(pool, event(2))
         await until(lambda: _handled_both(pool))
-        await asyncio.sleep(0.2)
+        looked = len(looks)
+        await until(lambda: len(looks) >= looked + 2)
         assert route.is_running()
+
+
+def looks_of_the_guard(route):
+    """A list that grows with each look at the subscribers."""
+    looks, look = [], route._end_the_lame
+
+    async def counted():
+        looks.append(None)
+        await look()
+
+    route._end_the_lame = counted
+    return looks
 
 
 async def _handled_both(pool):

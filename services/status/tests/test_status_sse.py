@@ -50,6 +50,9 @@ class Wire:
     def text(self) -> str:
         return b"".join(self.sent).decode()
 
+    def got(self, version) -> bool:
+        return f"id: e-{version}\n" in self.text
+
 
 async def follow(hub, wire, seen="", **times) -> None:
     await EventStream(hub, "acme", seen, **times)({}, wire.receive, wire.send)
@@ -71,28 +74,28 @@ async def test_silence_is_broken_by_comments(hub):
     assert wire.text.count(": still here\n\n") >= 2
 
 
-async def test_a_client_that_leaves_ends_its_stream_at_once(hub):
+async def test_a_client_that_leaves_ends_its_stream_at_once(hub, until):
     """No waiting for the next heartbeat to find out."""
     wire = Wire()
     task = asyncio.create_task(follow(hub, wire))
-    await asyncio.sleep(0.05)
+    await until(lambda: wire.got(1))
     assert hub.clients == 1
     wire.left.set()
     await asyncio.wait_for(task, 1)
     assert (hub.clients, hub.channels) == (0, {})
 
 
-async def test_a_cancelled_stream_completes_its_answer(hub):
+async def test_a_cancelled_stream_completes_its_answer(hub, until):
     """The end of the process is a clean end for the client."""
     wire = Wire()
     task = asyncio.create_task(follow(hub, wire))
-    await asyncio.sleep(0.05)
+    await until(lambda: wire.got(1))
     task.cancel()
     await asyncio.wait_for(task, 1)
     assert wire.complete
 
 
-async def test_a_slow_client_skips_to_the_newest_version(hub):
+async def test_a_slow_client_skips_to_the_newest_version(hub, until):
     """One frame is pending at most: what it missed meanwhile is not sent later."""
     wire, gate = Wire(), asyncio.Event()
 
@@ -102,11 +105,11 @@ async def test_a_slow_client_skips_to_the_newest_version(hub):
             await gate.wait()
 
     task = asyncio.create_task(EventStream(hub, "acme", "")({}, wire.receive, slow_send))
-    await asyncio.sleep(0.05)
+    await until(lambda: wire.got(1))
     for version in range(2, 50):
         hub.channels["acme"].show(snapshot(version))
     gate.set()
-    await asyncio.sleep(0.05)
+    await until(lambda: wire.got(49))
     wire.left.set()
     await task
     assert [part for part in wire.sent if b"id: " in part][1:] == [hub_frame(wire, 49)]
@@ -116,14 +119,14 @@ def hub_frame(wire, version) -> bytes:
     return next(part for part in wire.sent if f"id: e-{version}\n".encode() in part)
 
 
-async def test_all_clients_of_a_brand_share_one_encoded_frame(hub):
+async def test_all_clients_of_a_brand_share_one_encoded_frame(hub, until):
     """A frame is encoded once a version, not once a client."""
     wires = [Wire() for _ in range(50)]
     tasks = [asyncio.create_task(follow(hub, wire)) for wire in wires]
-    await asyncio.sleep(0.05)
+    await until(lambda: all(wire.got(1) for wire in wires))
     before = hub_module.frames_encoded._value.get()
     hub.channels["acme"].show(snapshot(2))
-    await asyncio.sleep(0.05)
+    await until(lambda: all(wire.got(2) for wire in wires))
     assert hub_module.frames_encoded._value.get() - before == 1
     assert len({id(wire.sent[-1]) for wire in wires}) == 1
     for wire in wires:
@@ -164,11 +167,11 @@ async def test_a_client_that_never_reads_loses_its_place_after_its_lifetime(hub,
     assert (hub.clients, hub.channels) == (0, {})
 
 
-async def test_clients_are_sent_off_one_by_one_when_the_process_ends(hub):
+async def test_clients_are_sent_off_one_by_one_when_the_process_ends(hub, until):
     """Each gets a time of its own to come back, and a complete answer."""
     wires = [Wire() for _ in range(20)]
     tasks = [asyncio.create_task(follow(hub, wire)) for wire in wires]
-    await asyncio.sleep(0.05)
+    await until(lambda: all(wire.got(1) for wire in wires))
     hub.close()
     await asyncio.wait_for(asyncio.gather(*tasks), 1)
     assert all(wire.complete for wire in wires)
