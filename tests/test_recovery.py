@@ -91,3 +91,34 @@ async def test_every_service_restarts_under_webhooks_and_none_is_lost(services, 
         counters = (await store.http.get(f"{store.control}/log")).json()["counters"]
         assert counters["webhooks_delivered"] >= 8 * CHANGES
         assert "webhooks_subscriptions_removed" not in counters
+
+
+async def test_a_service_ends_after_the_transaction_it_is_in(services, until):
+    """SIGTERM in the middle of a promotion: it commits, and the process ends well."""
+    started = await services.start_all("ingress", "promoter")
+    promoter = started["promoter"]
+    async with make_store(services, orders=1) as store:
+        await store.connect()
+        uri = f"{services.ingress_url}/webhooks/shopify"
+        async with store.db.transaction():
+            await store.db.execute("lock table shopify.orders in share row exclusive mode")
+            await store.post("deliver", topic="orders/create", body=ORDER, uri=uri)
+            await until(lambda: store.db.fetchval(WAITS_FOR_ORDERS))
+            ending = asyncio.create_task(promoter.kill(signal.SIGTERM))
+            ended, _ = await asyncio.wait({ending}, timeout=MEANWHILE)
+            assert not ended
+        assert await ending == 0
+        assert await store.db.fetchval("select count(*) from shopify.orders where id = 7") == 1
+        assert await store.db.fetchval("select bool_and(promoted_at is not null) from control.batches")
+        assert await store.db.fetchval(UNFINISHED) == 0
+
+
+MEANWHILE = 2.0  # seconds; a service with nothing to do ends in a fraction of that, GRACE is 5
+ORDER = '{"id": 7, "updated_at": "2026-11-20T10:00:00Z"}'
+WAITS_FOR_ORDERS = (
+    "select exists (select from pg_locks where relation = 'shopify.orders'::regclass and not granted)"
+)
+UNFINISHED = (
+    "select count(*) from control.outbox o where event_type = 'StagedBatch' and not exists "
+    "(select from control.inbox i where i.event_id = o.event_id and i.service = 'promoter')"
+)

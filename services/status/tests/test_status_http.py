@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from datetime import timedelta
 import httpx
 import msgspec
 import pytest
+from cryptography.fernet import Fernet
 from status_history import Story, first_sync
 
 from shared.db import connect
@@ -154,6 +156,17 @@ async def test_who_may_read_what(running):
     assert (await get("/api/sync/acme/status", params=by_address)).status_code == 401
     token, _ = running.tokens.issue("acme")
     assert (await get("/api/sync/acme/status", params={"token": token})).status_code == 200
+
+
+async def test_a_token_lives_as_long_as_its_key(running):
+    """Signed by a key that became the second one it is still good; by one that was taken away, it is not."""
+    await running.connection()
+    env, token = running.process.env, running.bearer()
+    old, new = env["BACKSTOCK_SECRET_KEYS"], Fernet.generate_key().decode()
+    for keys, status in ((f"{new},{old}", 200), (new, 401)):
+        env["BACKSTOCK_SECRET_KEYS"] = keys
+        await running.process.restart(signal.SIGTERM)
+        assert (await running.http.get("/api/sync/acme/status", headers=token)).status_code == status
 
 
 async def test_tokens_are_for_operators_to_give(running):
