@@ -684,3 +684,42 @@ async def test_plans_made_for_empty_tables_do_not_last(store):
     await store.promote_bulk(operation, [], closes=True)
     await store.promote_bulk(await store.operation(), history, closes=True)
     assert monotonic() - began < 20  # it was minutes
+
+
+async def test_a_small_store_beside_a_huge_one_is_looked_up_by_key(db, store):
+    """Statistics know only the huge store: a page of the other reads some rows for each of its own."""
+    await db.execute(
+        "insert into shopify.orders (connection_id, id, updated_at, sent_at, source, revision) "
+        "select $1, i, now(), now(), 'bulk', 1 from generate_series(1, 30000) i",
+        store.connection_id,
+    )
+    await db.execute(
+        "insert into shopify.order_line_items (connection_id, id, order_id, sent_at, source, revision) "
+        "select connection_id, id, id, sent_at, source, revision from shopify.orders"
+    )
+    await db.execute("analyze shopify.orders, shopify.order_line_items")
+    small = await new_store(db)
+    for page in range(6):
+        await small.promote(orders_of(page), "recent")
+    before = await rows_read(db)
+    await small.promote(orders_of(2, updated=2), "recent")
+    assert await rows_read(db) - before < 50 * len(orders_of(2))
+
+
+def orders_of(page, updated=1):
+    """Fifty orders of one line each."""
+    return [
+        row
+        for i in range(50)
+        for row in order(1 + page * 50 + i, updated=updated, lines=(page * 50 + i,), ordinal=i)
+    ]
+
+
+async def rows_read(db):
+    """Of the tables of orders, so far."""
+    await db.execute("select pg_stat_force_next_flush()")
+    read: int = await db.fetchval(
+        "select sum(idx_tup_fetch + seq_tup_read) from pg_stat_user_tables "
+        "where relid in ('shopify.orders'::regclass, 'shopify.order_line_items'::regclass)"
+    )
+    return read

@@ -204,6 +204,9 @@ create table stage.audited (
 create index on stage.audited (job_id, table_name, id);
 -- `lateral (... limit 1)`: a parent is looked up by its key for each staged row, whatever the planner makes of
 -- a table that was empty a minute ago; a plain join once became a loop over the whole store for every batch.
+-- `(select b.connection_id)`: the planner does not see which store it is. Beside one huge store its statistics
+-- say that a new one has no rows; any index that begins with connection_id then looks as good as the right one,
+-- and each look-up reads the whole store: a page of 50 orders once took seconds.
 
 -- Orders with their lines and refunds. A copy replaces ours only if it is at least as new; its children
 -- replace ours as a set, and whatever is not in that set is marked deleted.
@@ -299,7 +302,7 @@ begin
     from stage.order_line_items s
     cross join lateral (
         select 1 from shopify.orders p
-        where p.connection_id = b.connection_id and p.id = s.order_id and p.revision = b.revision
+        where p.connection_id = (select b.connection_id) and p.id = s.order_id and p.revision = b.revision
         limit 1
     ) parent
     where s.batch_id = b.id
@@ -345,7 +348,7 @@ begin
     from stage.refunds s
     cross join lateral (
         select 1 from shopify.orders p
-        where p.connection_id = b.connection_id and p.id = s.order_id and p.revision = b.revision
+        where p.connection_id = (select b.connection_id) and p.id = s.order_id and p.revision = b.revision
         limit 1
     ) parent
     where s.batch_id = b.id
@@ -375,11 +378,11 @@ begin
         from stage.orders s
         cross join lateral (
             select p.id, p.sent_at, p.updated_at from shopify.orders p
-            where p.connection_id = b.connection_id and p.id = s.id and p.revision = b.revision
+            where p.connection_id = (select b.connection_id) and p.id = s.id and p.revision = b.revision
             limit 1
         ) p
         where s.batch_id = b.id
-          and t.connection_id = b.connection_id and t.order_id = p.id
+          and t.connection_id = (select b.connection_id) and t.order_id = p.id
           and t.revision <> b.revision and t.deleted_at is null;
 
         update shopify.refunds t
@@ -387,11 +390,11 @@ begin
         from stage.orders s
         cross join lateral (
             select p.id, p.sent_at, p.updated_at from shopify.orders p
-            where p.connection_id = b.connection_id and p.id = s.id and p.revision = b.revision
+            where p.connection_id = (select b.connection_id) and p.id = s.id and p.revision = b.revision
             limit 1
         ) p
         where s.batch_id = b.id
-          and t.connection_id = b.connection_id and t.order_id = p.id
+          and t.connection_id = (select b.connection_id) and t.order_id = p.id
           and t.revision <> b.revision and (t.revision <> 0 or t.created_at < p.updated_at) and t.deleted_at is null;
     end if;
     return written;
@@ -410,7 +413,7 @@ begin
         b.connection_id, s.id, s.order_id, s.created_at, s.total_refunded, s.note, p.deleted_at, b.source,
         s.sent_at, 0
     from stage.refunds s
-    left join shopify.orders p on p.connection_id = b.connection_id and p.id = s.order_id
+    left join shopify.orders p on p.connection_id = (select b.connection_id) and p.id = s.order_id
     where s.batch_id = b.id and s.ordinal is null
     order by s.id, s.sent_at desc
     on conflict (connection_id, id) do update
@@ -442,7 +445,7 @@ begin
         b.connection_id, s.id, s.refund_id, s.order_id, s.line_item_id, s.quantity, s.subtotal, s.total_tax,
         s.restock_type, p.deleted_at, b.source, s.sent_at, 0
     from stage.refund_line_items s
-    left join shopify.orders p on p.connection_id = b.connection_id and p.id = s.order_id
+    left join shopify.orders p on p.connection_id = (select b.connection_id) and p.id = s.order_id
     where s.batch_id = b.id
     order by s.id, s.sent_at desc
     on conflict (connection_id, id) do update
@@ -461,7 +464,7 @@ begin
     update shopify.refunds r
     set lines_at = s.sent_at
     from stage.refund_reads s
-    where s.batch_id = b.id and r.connection_id = b.connection_id and r.id = s.id;
+    where s.batch_id = b.id and r.connection_id = (select b.connection_id) and r.id = s.id;
     return n;
 end $$;
 
@@ -555,7 +558,7 @@ begin
         where batch_id = b.id and number_of_orders is not null
         order by id, sent_at desc
     ) s
-    where t.connection_id = b.connection_id and t.id = s.id
+    where t.connection_id = (select b.connection_id) and t.id = s.id
       and coalesce(t.summary_at, '-infinity') < s.sent_at;
 
     update shopify.customers t
@@ -568,7 +571,7 @@ begin
         where batch_id = b.id and tags is not null
         order by id, sent_at desc
     ) s
-    where t.connection_id = b.connection_id and t.id = s.id and coalesce(t.tags_at, '-infinity') < s.sent_at;
+    where t.connection_id = (select b.connection_id) and t.id = s.id and coalesce(t.tags_at, '-infinity') < s.sent_at;
 
     -- Totals that came alone (`customers/purchasing_summary`), perhaps before the customer.
     insert into shopify.customers as t (
@@ -678,7 +681,7 @@ begin
     from stage.product_variants s
     cross join lateral (
         select 1 from shopify.products p
-        where p.connection_id = b.connection_id and p.id = s.product_id and p.revision = b.revision
+        where p.connection_id = (select b.connection_id) and p.id = s.product_id and p.revision = b.revision
         limit 1
     ) parent
     where s.batch_id = b.id
@@ -718,11 +721,11 @@ begin
         from stage.products s
         cross join lateral (
             select p.id, p.sent_at, p.updated_at from shopify.products p
-            where p.connection_id = b.connection_id and p.id = s.id and p.revision = b.revision
+            where p.connection_id = (select b.connection_id) and p.id = s.id and p.revision = b.revision
             limit 1
         ) p
         where s.batch_id = b.id
-          and t.connection_id = b.connection_id and t.product_id = p.id
+          and t.connection_id = (select b.connection_id) and t.product_id = p.id
           and t.revision <> b.revision and t.deleted_at is null;
     end if;
 
@@ -732,11 +735,11 @@ begin
         set total_inventory = (
             select coalesce(sum(v.inventory_quantity) filter (where coalesce(v.inventory_tracked, true)), 0)
             from shopify.product_variants v
-            where v.connection_id = b.connection_id and v.product_id = p.id and v.deleted_at is null
+            where v.connection_id = (select b.connection_id) and v.product_id = p.id and v.deleted_at is null
         )
         from stage.products s
         where s.batch_id = b.id
-          and p.connection_id = b.connection_id and p.id = s.id and p.revision = b.revision;
+          and p.connection_id = (select b.connection_id) and p.id = s.id and p.revision = b.revision;
     end if;
     return written;
 end $$;
@@ -759,21 +762,21 @@ begin
     update shopify.order_line_items t
     set deleted_at = p.deleted_at, synced_at = now()
     from stage.deletions s
-    join shopify.orders p on p.connection_id = b.connection_id and p.id = s.id and p.deleted_at is not null
+    join shopify.orders p on p.connection_id = (select b.connection_id) and p.id = s.id and p.deleted_at is not null
     where s.batch_id = b.id and s.resource = 'orders'
-      and t.connection_id = b.connection_id and t.order_id = s.id and t.deleted_at is null;
+      and t.connection_id = (select b.connection_id) and t.order_id = s.id and t.deleted_at is null;
     update shopify.refunds t
     set deleted_at = p.deleted_at, synced_at = now()
     from stage.deletions s
-    join shopify.orders p on p.connection_id = b.connection_id and p.id = s.id and p.deleted_at is not null
+    join shopify.orders p on p.connection_id = (select b.connection_id) and p.id = s.id and p.deleted_at is not null
     where s.batch_id = b.id and s.resource = 'orders'
-      and t.connection_id = b.connection_id and t.order_id = s.id and t.deleted_at is null;
+      and t.connection_id = (select b.connection_id) and t.order_id = s.id and t.deleted_at is null;
     update shopify.refund_line_items t
     set deleted_at = p.deleted_at, synced_at = now()
     from stage.deletions s
-    join shopify.orders p on p.connection_id = b.connection_id and p.id = s.id and p.deleted_at is not null
+    join shopify.orders p on p.connection_id = (select b.connection_id) and p.id = s.id and p.deleted_at is not null
     where s.batch_id = b.id and s.resource = 'orders'
-      and t.connection_id = b.connection_id and t.order_id = s.id and t.deleted_at is null;
+      and t.connection_id = (select b.connection_id) and t.order_id = s.id and t.deleted_at is null;
     insert into shopify.customers as t (connection_id, id, deleted_at, source, sent_at, revision)
     select distinct on (s.id) b.connection_id, s.id, s.sent_at, b.source, s.sent_at, b.revision
     from stage.deletions s
@@ -795,9 +798,9 @@ begin
     update shopify.product_variants t
     set deleted_at = p.deleted_at, synced_at = now()
     from stage.deletions s
-    join shopify.products p on p.connection_id = b.connection_id and p.id = s.id and p.deleted_at is not null
+    join shopify.products p on p.connection_id = (select b.connection_id) and p.id = s.id and p.deleted_at is not null
     where s.batch_id = b.id and s.resource = 'products'
-      and t.connection_id = b.connection_id and t.product_id = s.id and t.deleted_at is null;
+      and t.connection_id = (select b.connection_id) and t.product_id = s.id and t.deleted_at is null;
 end $$;
 
 -- Privacy requests: personal data goes, and copies from before the request bring the rest without it. What has
@@ -848,22 +851,22 @@ begin
     update shopify.order_line_items t
     set deleted_at = p.sent_at, synced_at = now()
     from shopify.orders p
-    where p.connection_id = b.connection_id and p.revision = b.revision
-      and t.connection_id = b.connection_id and t.order_id = p.id
+    where p.connection_id = (select b.connection_id) and p.revision = b.revision
+      and t.connection_id = (select b.connection_id) and t.order_id = p.id
       and t.revision <> b.revision and t.deleted_at is null;
 
     update shopify.refunds t
     set deleted_at = p.sent_at, synced_at = now()
     from shopify.orders p
-    where p.connection_id = b.connection_id and p.revision = b.revision
-      and t.connection_id = b.connection_id and t.order_id = p.id
+    where p.connection_id = (select b.connection_id) and p.revision = b.revision
+      and t.connection_id = (select b.connection_id) and t.order_id = p.id
       and t.revision <> b.revision and (t.revision <> 0 or t.created_at < p.updated_at) and t.deleted_at is null;
 
     update shopify.product_variants t
     set deleted_at = p.sent_at, synced_at = now()
     from shopify.products p
-    where p.connection_id = b.connection_id and p.revision = b.revision
-      and t.connection_id = b.connection_id and t.product_id = p.id
+    where p.connection_id = (select b.connection_id) and p.revision = b.revision
+      and t.connection_id = (select b.connection_id) and t.product_id = p.id
       and t.revision <> b.revision and t.deleted_at is null;
 end $$;
 

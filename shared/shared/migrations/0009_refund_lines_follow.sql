@@ -5,7 +5,7 @@ language plpgsql as $$
 begin
     update shopify.refund_line_items
     set deleted_at = new.deleted_at, synced_at = now()
-    where connection_id = new.connection_id and order_id = new.order_id and refund_id = new.id
+    where connection_id = (select new.connection_id) and order_id = new.order_id and refund_id = new.id
       and deleted_at is distinct from new.deleted_at;
     return null;
 end $$;
