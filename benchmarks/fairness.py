@@ -13,17 +13,22 @@ import asyncio
 import statistics
 import time
 
+from processors import used
 from route import API_KEY, TOKEN, Route, running_route
 
 WITHIN = 300.0  # seconds for all small stores of a round
-LARGE_UNDER_WAY = "select coalesce(max(bytes_done), 0) > 0 from control.bulk_operations"
+WRITTEN = """
+    select count(*) > 0 and bool_and(o.state not in ('planned', 'running'))
+    from control.bulk_operations o join control.connections c on c.id = o.connection_id
+    where c.brand_id = 'large' and o.resource = 'orders'
+"""
 LIVE = "select brand_id from control.connections where sync_status = 'live' and brand_id like 'small-%'"
 ROWS = "select count(*) from shopify.{} where connection_id = any($1::int[])"
 
 
 async def make(route: Route, name: str, orders: int) -> None:
     """A shop in the sandbox."""
-    wanted = {"shop": f"{name}.myshopify.com", "token": TOKEN, "orders": orders}
+    wanted = {"shop": f"{name}.myshopify.com", "token": TOKEN, "orders": orders, "objects_per_second": 0}
     (await route.http.post(f"{route.sandbox}/_sandbox/stores", json=wanted)).raise_for_status()
 
 
@@ -46,7 +51,7 @@ async def burden(route: Route, orders: int) -> int:
     faults = f"{route.sandbox}/_sandbox/stores/broken.myshopify.com/faults"
     (await route.http.patch(faults, json={"http": {"status": 503, "retry_after": 2}})).raise_for_status()
     large = await connect(route, "large")
-    await route.until(LARGE_UNDER_WAY, time.perf_counter(), WITHIN)
+    await route.until(WRITTEN, time.perf_counter(), WITHIN)
     return large
 
 
@@ -74,11 +79,14 @@ async def rows_of(route: Route, connection: int) -> int:
 
 async def one_round(options: argparse.Namespace, *, burdened: bool) -> list[float]:
     """On servers of its own."""
-    async with running_route({"orders": 1}) as route:
+    async with running_route({"orders": 1}, with_status=True) as route:
         large = await burden(route, options.large) if burdened else 0
         before = await rows_of(route, large)
+        spent = await used(route)
         times = await small_stores(route, options.stores, options.orders)
+        spent = await used(route) - spent
         after = await rows_of(route, large)
+        print(spent)
     print(f"{'B' if burdened else 'A'}: {_figures(times)}; the large store's rows: {before:,} -> {after:,}")
     return times
 

@@ -38,6 +38,7 @@ class Route:
     ingress: str
     db: asyncpg.Connection[Any]
     http: httpx.AsyncClient
+    pids: dict[str, int]  # of every process by its name; Postgres's is the postmaster
 
     async def connect(self, brand: str = "benchmark") -> float:
         """Connect the store; returns the moment."""
@@ -67,16 +68,18 @@ class Route:
 
 
 @asynccontextmanager
-async def running_route(store: dict[str, Any], **env: str) -> AsyncIterator[Route]:
+async def running_route(
+    store: dict[str, Any], *, with_status: bool = False, **env: str
+) -> AsyncIterator[Route]:
     """Start everything, make the store, yield; everything ends with the block."""
     folder = _folder()
     postgres, redis = EmbeddedPostgres(folder / "postgres"), EmbeddedRedis(folder / "redis")
     postgres.start()
     redis.start()
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
         await migrate(postgres.url())
-        sandbox, ingress = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        sandbox, ingress, status = (f"127.0.0.1:{free_port()}" for _ in range(3))
         settings = {
             **os.environ,
             "DATABASE_URL": postgres.url(),
@@ -86,17 +89,22 @@ async def running_route(store: dict[str, Any], **env: str) -> AsyncIterator[Rout
             "SHOPIFY_CLIENT_SECRET": "sandbox-client-secret",
             "INGRESS_BIND": ingress,
             "INGRESS_URL": f"http://{ingress}",
+            "STATUS_BIND": status,
+            "STATUS_URL": f"http://{status}",
             "BACKSTOCK_API_KEY": API_KEY,
             "BACKSTOCK_SECRET_KEYS": Fernet.generate_key().decode(),
             **env,
         }
         ready = [f"http://{sandbox}/healthz", f"http://{ingress}/readyz"]
-        processes.append(_spawn(["sandbox", "--bind", sandbox, "--shop", ""], settings, folder))
-        processes.append(_spawn(["ingress"], settings, folder))
+        processes["sandbox"] = _spawn(["sandbox", "--bind", sandbox, "--shop", ""], settings, folder)
+        processes["ingress"] = _spawn(["ingress"], settings, folder)
+        if with_status:
+            ready.append(f"http://{status}/readyz")
+            processes["status"] = _spawn(["status"], settings, folder)
         for service in ("bulk-runner", "promoter"):
             bind = f"127.0.0.1:{free_port()}"
             ready.append(f"http://{bind}/readyz")
-            processes.append(_spawn([service], {**settings, "HEALTH_BIND": bind}, folder))
+            processes[service] = _spawn([service], {**settings, "HEALTH_BIND": bind}, folder)
         async with httpx.AsyncClient(timeout=120) as http:
             await asyncio.gather(*(_answers(http, url) for url in ready))
             made = await http.post(
@@ -105,13 +113,15 @@ async def running_route(store: dict[str, Any], **env: str) -> AsyncIterator[Rout
             made.raise_for_status()
             db = await asyncpg.connect(postgres.url())
             try:
-                yield Route(f"http://{sandbox}", f"http://{ingress}", db, http)
+                pids = {name: process.pid for name, process in processes.items()}
+                pids |= {s.name: s.process.pid for s in (postgres, redis) if s.process}
+                yield Route(f"http://{sandbox}", f"http://{ingress}", db, http, pids)
             finally:
                 await db.close()
     finally:
-        for process in processes:
+        for process in processes.values():
             process.send_signal(signal.SIGTERM)
-        for process in processes:
+        for process in processes.values():
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:

@@ -72,6 +72,28 @@ where key = $1 and epoch = $2 and expires_at > '-infinity';
 -- release_lease: the next one need not wait
 update control.leases set expires_at = '-infinity' where key = $1 and epoch = $2;
 
+-- gives_way: whether a store has loaded much ($2 lines) while one that has not is in its first sync, and moves
+with loading as (
+    select j.connection_id, sum(o.lines_done) as lines
+    from control.jobs j
+    join control.bulk_operations o on o.job_id = j.id
+    where j.state in ('queued', 'running', 'staged')
+    group by j.connection_id
+)
+select exists (
+    select from control.connections c
+    left join loading l on l.connection_id = c.id
+    where c.sync_status in ('connecting', 'recent', 'backfilling', 'catching_up', 'auditing')
+      and coalesce(l.lines, 0) < $2
+      and exists (
+        select from (
+            select e.event_type, e.created_at from control.outbox e
+            where e.connection_id = c.id order by e.id desc limit 20
+        ) lately
+        where lately.created_at > now() - $3::float8 * interval '1 second' and lately.event_type = any($4::text[])
+      )
+) and exists (select from loading where connection_id = $1 and lines >= $2);
+
 -- bury: a message that nobody could handle; it counts as handled until it is replayed
 insert into control.dead_letters (
     event_id, event_type, service, connection_id, payload, error, deliveries, sealed, context, mentions

@@ -40,7 +40,7 @@ from shared.db import Connection, Pool, load_queries, once, was_settled
 from shared.dead_letters import bury
 from shared.errors import LeaseLostError, NotThereError, PermanentError, SettingError
 from shared.events import EVENTS, Event, Service
-from shared.lanes import Lanes
+from shared.lanes import GivesWay, Lanes
 from shared.outages import OUTAGES, OutageError, end_if_cancelled
 from shared.outbox import STREAM_PREFIX, stream_name
 
@@ -127,27 +127,41 @@ class Route:
         self._subscribe_by_turns(event_type, in_one_transaction, at_once=SHORT_AT_ONCE, each=each)
 
     def on_long(
-        self, event_type: type[E], handler: LongHandler[E], *, workers: int, each: int | None = None
+        self,
+        event_type: type[E],
+        handler: LongHandler[E],
+        *,
+        workers: int,
+        each: int | None = None,
+        gives_way: GivesWay | None = None,
     ) -> None:
         """Long work: the handler commits batch by batch and settles the event with the last one.
 
-        So many `workers` together, at most `each` of them for one store.
+        So many `workers` together, at most `each` of them for one store, which rests while it `gives_way`.
         """
 
         async def unless_done(event: E) -> None:
             if not await was_settled(self.pool, event, self.service):
                 await handler(event)
 
-        self._subscribe_by_turns(event_type, unless_done, at_once=workers, each=each or workers)
+        self._subscribe_by_turns(
+            event_type, unless_done, at_once=workers, each=each or workers, gives_way=gives_way
+        )
 
     def on_shared(self, event_type: type[E], handler: LongHandler[E], *, workers: int) -> None:
         """Short work that shares transactions: the handler settles the event with whatever came beside it."""
         self._subscribe(event_type, handler, workers=workers, read_ahead=workers)
 
     def _subscribe_by_turns(
-        self, event_type: type[E], handle: LongHandler[E], *, at_once: int, each: int
+        self,
+        event_type: type[E],
+        handle: LongHandler[E],
+        *,
+        at_once: int,
+        each: int,
+        gives_way: GivesWay | None = None,
     ) -> None:
-        lanes = Lanes(at_once=at_once, each=each, waiting=WAITING_OF_A_STORE)
+        lanes = Lanes(at_once=at_once, each=each, waiting=WAITING_OF_A_STORE, gives_way=gives_way)
 
         async def in_turn(event: E) -> None:
             async with lanes.turn(event.connection_id):

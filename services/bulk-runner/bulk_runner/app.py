@@ -33,6 +33,7 @@ from shared.events import (
     Promoted,
     WebhooksRegistered,
 )
+from shared.giving_way import GivingWay
 from shared.lanes import Lanes
 from shared.service import Parts, Wiring
 from shared.service import main as run
@@ -69,7 +70,7 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
         each=OF_A_STORE,
     )
     route.on(BulkFinished, on_bulk_finished)
-    staging = Lanes(at_once=STAGED_AT_ONCE, each=OF_A_STORE)
+    staging = Lanes(at_once=STAGED_AT_ONCE, each=OF_A_STORE, gives_way=GivingWay(parts.pool))
     route.on_long(
         BulkReady,
         partial(on_bulk_ready, shops=shops, staging=staging),

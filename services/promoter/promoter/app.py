@@ -9,6 +9,7 @@ from functools import partial
 from promoter.on_staged_batch import on_staged_batch
 from promoter.retention import Retention
 from shared.events import StagedBatch
+from shared.giving_way import GivingWay
 from shared.service import Parts, Wiring
 from shared.service import main as run
 
@@ -19,7 +20,11 @@ PROMOTED_AT_ONCE = 4  # stores; one batch of each, so this many transactions
 async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     """Which handler takes which event."""
     parts.route.on_long(
-        StagedBatch, partial(on_staged_batch, pool=parts.pool), workers=PROMOTED_AT_ONCE, each=1
+        StagedBatch,
+        partial(on_staged_batch, pool=parts.pool),
+        workers=PROMOTED_AT_ONCE,
+        each=1,
+        gives_way=GivingWay(parts.pool),
     )
     yield Wiring(tasks=(Retention(parts.pool).run,))
 
