@@ -592,7 +592,7 @@ async def test_links_of_bulk_files_lead_to_public_hosts_only(services, until):
                 fault = {"bulk_link": {"url": link}}
                 await store.http.patch(f"{store.control}/faults", json=fault)
                 connection = await store.connect()
-                problem = await until(lambda id_=connection: _problem_of(store, id_))
+                problem = await until(lambda id_=connection: _problem_of(store, id_), 60)
                 assert problem["code"] == "link_refused"
                 assert "is not fetched" in problem["message"]
                 assert problem["action"]

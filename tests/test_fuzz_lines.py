@@ -19,7 +19,7 @@ from stores import TOKEN, Store, make_store
 
 from bulk_runner.bulk_operation import LINES, PATHS
 from bulk_runner.documents import bulk_document
-from bulk_runner.resources.nodes import UNREADABLE, read_line
+from bulk_runner.resources.nodes import UNREADABLE, kind_of
 from shared.secrets import TokenVault
 
 pytestmark = pytest.mark.xdist_group("fuzz-lines")
@@ -157,7 +157,8 @@ def test_a_spoiled_line_is_rows_or_unreadable(data):
     resource, node = data.draw(st.sampled_from(NODES))
     line = data.draw(spoiled(json.dumps(node).encode()))
     with contextlib.suppress(*UNREADABLE):
-        kind, decoded = read_line(line, LINES[resource])
+        kind = kind_of(line, LINES[resource])
+        decoded = kind.decoder.decode(line)
         for row in kind.rows(decoded, SENT) + kind.audited(decoded):
             for name, value in row._asdict().items():
                 assert value is None or not name.endswith("_at") or TIME.fullmatch(value)

@@ -5,7 +5,8 @@ this order, for Postgres ends a transaction that stands still, but not in the mi
 is paused there has nothing locked that others need. After a crash another runner goes on at the offset.
 
 The file counts only when its lines, its roots and its bytes are those that Shopify counted; only then comes
-the batch that closes the operation. A file with a line that is no JSON is had written once more; a line that
+the batch that closes the operation. A file with a line that is no JSON, or with too few roots, is had written
+once more; a line that
 is no row is set aside with its reason, and the rest goes on.
 """
 
@@ -25,7 +26,7 @@ from bulk_runner.bulk_operation import Operation, load_operation
 from bulk_runner.download import CorruptFileError, DownloadError, Lines, LinkExpiredError, read_lines
 from bulk_runner.end_bulk import restart
 from bulk_runner.links import why_refused
-from bulk_runner.resources.nodes import UNREADABLE, read_line
+from bulk_runner.resources.nodes import UNREADABLE, kind_of
 from bulk_runner.set_aside import set_texts_aside, text_aside
 from bulk_runner.shopify_bulk import ask
 from bulk_runner.shops import Shops
@@ -90,9 +91,10 @@ def _incomplete(operation: Operation) -> str:
     """What is wrong with the file, if anything is."""
     found = (operation.lines_done, operation.roots_done, operation.bytes_done)
     counted = (operation.object_count, operation.root_object_count, operation.file_size)
-    roots_missed = operation.root_object_count - operation.roots_done
+    # A line that cannot be read may be a root; but first the file is had written once more.
+    maybe_roots = operation.aside_done if operation.attempt > 1 else 0
     whole = (operation.lines_done, operation.bytes_done) == (operation.object_count, operation.file_size)
-    if whole and 0 <= roots_missed <= operation.aside_done:
+    if whole and 0 <= operation.root_object_count - operation.roots_done <= maybe_roots:
         return ""
     return f"the file has {found} lines, roots and bytes where Shopify counted {counted}"
 
@@ -159,12 +161,13 @@ async def _parse(operation: Operation, lines: Lines) -> _Parsed:
         if number % A_SLICE == 0:
             await asyncio.sleep(0)
         try:
-            kind, node = read_line(line, operation.lines)
+            kind = kind_of(line, operation.lines)
+            roots += kind.is_root
+            node = kind.decoder.decode(line)
             if operation.is_audit:
                 parsed.audited.append((number, kind.audited(node)))
             else:
                 parsed.rows.append((number, kind.rows(node, sent_at)))
-            roots += kind.is_root
         except UNREADABLE as error:
             if operation.attempt == 1 and not _is_json(line):
                 raise CorruptFileError(f"line {number} of the file is no JSON") from error

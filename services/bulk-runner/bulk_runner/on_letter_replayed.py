@@ -14,7 +14,7 @@ from bulk_runner.bulk_operation import LINES
 from bulk_runner.paged import CLOCK_SKEW, ReadPage
 from bulk_runner.planning import queue_job, set_status
 from bulk_runner.resources import customers, orders, products
-from bulk_runner.resources.nodes import UNREADABLE, parent_of, read_line
+from bulk_runner.resources.nodes import UNREADABLE, kind_of, parent_of
 from bulk_runner.shops import Shops
 from shared.db import Connection, load_queries, settle
 from shared.dead_letters import died_again, read_again
@@ -61,7 +61,8 @@ async def _root(tx: Connection, letter: asyncpg.Record, text: bytes) -> int | No
     """The id of the object that the text belongs to; None, and an open letter, if it still is no row."""
     context = letter["context"]
     try:
-        kind, node = read_line(text, LINES[context["resource"]])
+        kind = kind_of(text, LINES[context["resource"]])
+        node = kind.decoder.decode(text)
         rows = kind.rows(node, context["sent_at"])
         await _try(tx, rows)
         return parent_of(text)

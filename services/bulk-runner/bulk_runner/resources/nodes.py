@@ -96,14 +96,14 @@ def as_asked(gids: Sequence[str], nodes: Sequence[N | None]) -> Sequence[N | Non
     return nodes
 
 
-def read_line(line: bytes, kinds: Mapping[str, LineKind]) -> tuple[LineKind, Any]:
-    """The object on a line, and its kind; one of UNREADABLE if it is none of these kinds."""
+def kind_of(line: bytes, kinds: Mapping[str, LineKind]) -> LineKind:
+    """The kind of the object on a line; one of UNREADABLE if it is none of these."""
     if not line.isascii():
         line.decode()  # of what is left out nobody else would notice that it is no UTF-8
     name = _type_of(line)
     if name not in kinds:
         raise BadPayloadError(f"nobody asked for a {name} here")
-    return kinds[name], kinds[name].decoder.decode(line)
+    return kinds[name]
 
 
 def _type_of(line: bytes) -> str:
