@@ -6,8 +6,7 @@ is paused there has nothing locked that others need. After a crash another runne
 
 The file counts only when its lines, its roots and its bytes are those that Shopify counted; only then comes
 the batch that closes the operation. A file with a line that is no JSON, or with too few roots, is had written
-once more; a line that
-is no row is set aside with its reason, and the rest goes on.
+once more; a line that is no row is set aside with its reason, and the rest goes on.
 """
 
 from __future__ import annotations
