@@ -273,6 +273,14 @@ MUTATIONS = (
         "services/promoter/tests/test_ordering.py::test_tags_end_as_their_last_changes_left_them",
     ),
     Mutation(
+        "one bad row does not sink its batch",
+        "a batch of which Postgres refuses a row fails whole",
+        f"{PROMOTER}/on_staged_batch.py",
+        "        is_done = await _take_turn(event, pool, vault)",
+        "        raise",
+        "services/promoter/tests/test_refused_rows.py::test_a_refused_order_does_not_sink_its_batch",
+    ),
+    Mutation(
         "one store never touches another",
         "the end of one store deletes the rows of all",
         STAGE,

@@ -69,6 +69,9 @@ MAY = {
 }
 MAY_CALL = {
     "stage.promote(bigint)": {"backstock_promoter"},
+    "stage.objects(bigint)": {"backstock_promoter"},
+    "stage.promote_objects(bigint,text[],bigint[])": {"backstock_promoter"},
+    "stage.take_object(bigint,text,bigint)": {"backstock_promoter"},
     "stage.trust_audit(bigint)": {"backstock_promoter"},
     "stage.judge_audit(bigint,bigint)": {"backstock_bulk_runner"},
     "shopify.brand_connection()": {"backstock_bulk_runner", "backstock_status", "backstock_dashboard"},

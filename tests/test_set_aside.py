@@ -26,6 +26,36 @@ async def customer_lines(store: Store) -> list[dict]:
     return answer.json()["data"]["customers"]["nodes"]
 
 
+async def test_an_order_that_postgres_refuses_at_the_last_step_is_healed(services, database_url, until):
+    """By a constraint of the database's owner: all else lands; a replay heals once the constraint is gone."""
+    await services.start_all()
+    async with make_store(services, orders=30) as store:
+        (truth, *_) = (await store.http.get(f"{store.control}/truth/orders")).text.splitlines()
+        refused = json.loads(truth)["id"]
+        await store.db.execute(
+            f"alter table shopify.orders add constraint not_this_one check (id <> {refused})"
+        )
+        await store.connect()
+        await until(lambda: shows(store, "attention", "set_aside"), WITHIN)
+        await until(lambda: was_audited(store), WITHIN)
+
+        assert await store.differences("orders") == [f"orders {refused} is missing"]
+        (letter,) = await open_letters(store)
+        assert letter["event_type"] == "staged row orders"
+        assert f'"root": {refused}' in letter["context"]
+        assert "not_this_one" in letter["error"]
+        assert not await store.db.fetchval("select equal from control.audits order by id desc limit 1")
+
+        await replay_all(database_url, [letter])
+        await until(lambda: refused_again(store, letter), WITHIN)
+
+        await store.db.execute("alter table shopify.orders drop constraint not_this_one")
+        await replay_all(database_url, await open_letters(store))
+        await until(store.is_live, WITHIN)
+        assert await store.differences() == []
+        assert await open_letters(store) == []
+
+
 async def open_letters(store: Store) -> list[asyncpg.Record]:
     return await store.db.fetch(
         "select * from control.dead_letters where replayed_at is null and dropped_at is null order by id"
@@ -91,3 +121,17 @@ async def shows(store: Store, status: str, code: str) -> bool:
 async def died_again(store: Store, letters: list[asyncpg.Record]) -> bool:
     now = await open_letters(store)
     return [letter["deliveries"] for letter in now] == [letter["deliveries"] + 1 for letter in letters]
+
+
+async def was_audited(store: Store) -> bool:
+    """Nothing of the sync is under way any more, and it was compared."""
+    audited: bool = await store.db.fetchval(
+        "select exists (select from control.audits) and not exists "
+        "(select from control.jobs where state in ('queued', 'running', 'staged'))"
+    )
+    return audited
+
+
+async def refused_again(store: Store, letter: asyncpg.Record) -> bool:
+    now = await open_letters(store)
+    return [(n["id"], n["died_at"] > letter["died_at"]) for n in now] == [(letter["id"], True)]

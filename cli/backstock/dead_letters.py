@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from shared.db import Connection, Pool
 
 SERVICES = ("ingress", "bulk-runner", "promoter", "status")
-TEXTS = ("webhook", "bulk line")  # of Shopify's, set aside
+TEXTS = ("webhook", "bulk line", "page node", "staged row")  # of Shopify's, set aside
 SHOWN = 100  # letters a list has unless told
 MOST = 100_000  # letters that one replay or drop takes; more is another call
 MASK = "***"

@@ -36,7 +36,7 @@ dead_letters_app = typer.Typer(
 
 Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Letters by their ids.")]
 Brand = Annotated[str | None, typer.Option("--brand", help="Only this brand's.")]
-Type = Annotated[str | None, typer.Option("--type", help="Only this event, or `webhook` or `bulk line`.")]
+Type = Annotated[str | None, typer.Option("--type", help=f"Only this event, or {', '.join(letters.TEXTS)}.")]
 Service = Annotated[str | None, typer.Option("--service", help="Only what this service could not handle.")]
 Since = Annotated[
     str | None,

@@ -30,6 +30,7 @@ from shared.trouble import reconsider
 queries = load_queries("shared")
 
 LONGEST_ERROR = 500  # characters
+MOST_ASIDE = 1_000  # texts of a store; more of them are no accidents but another form of the data
 MOST_MENTIONS = 500  # ids of a text that a privacy request can find it by
 REPLAYED = Problem(
     code="replayed",
@@ -95,6 +96,27 @@ def _problem(event: Event, error: Exception) -> Problem:
     )
 
 
+async def set_all_aside(
+    tx: Connection,
+    asides: Sequence[Aside],
+    service: Service,
+    connection_id: int,
+    vault: TokenVault,
+    job_id: int | None,
+) -> None:
+    """Keep the texts and show it at the connection; PermanentError when they are too many.
+
+    `job_id`: the job whose next run reads everything anew, if there is one: it settles the letters.
+    """
+    for aside in sorted(asides, key=lambda aside: aside.key):  # who writes the same ones waits, and no more
+        await set_aside(tx, aside, service, connection_id, vault, job_id)
+    if await tx.fetchval(queries["texts_aside"], connection_id) > MOST_ASIDE:
+        raise PermanentError(
+            f"more than {MOST_ASIDE} texts of Shopify's cannot be understood: upgrade Backstock, or report it"
+        )
+    await reconsider(tx, connection_id)
+
+
 async def set_aside(
     tx: Connection, aside: Aside, service: Service, connection_id: int, vault: TokenVault, job_id: int | None
 ) -> None:
@@ -117,10 +139,10 @@ async def set_aside(
 
 
 async def read_again(
-    tx: Connection, letter_id: int, service: Service, vault: TokenVault
+    tx: Connection, letter_id: int, services: Sequence[Service], vault: TokenVault
 ) -> tuple[asyncpg.Record, bytes] | None:
-    """A replayed letter of this service with Shopify's text; None if it is another's, or open already."""
-    letter = await tx.fetchrow(queries["letter_to_read_again"], letter_id, service)
+    """A replayed letter of these services with Shopify's text; None if it is another's, or open already."""
+    letter = await tx.fetchrow(queries["letter_to_read_again"], letter_id, services)
     if letter is None:
         return None
     try:
@@ -162,6 +184,8 @@ def describe(error: Exception) -> str:
         column = _COLUMN.search(str(getattr(error, "context", "") or ""))
         where = f" for {column[1]}.{column[2]}" if column else ""
         text = f"{type(error).__name__}: Postgres refuses a value{where}"
+    elif isinstance(error, asyncpg.PostgresError):  # its details hold the row
+        text = f"{type(error).__name__}: {error.args[0] if error.args else ''}"
     else:
         text = f"{type(error).__name__}: {error}"
     return public("; ".join(text.splitlines()))[:LONGEST_ERROR].replace("\x00", "\ufffd")

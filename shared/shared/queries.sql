@@ -118,6 +118,10 @@ insert into control.inbox (event_id, service) values ($1, $2) on conflict do not
 update control.dead_letters set job_id = $3, job_state = coalesce($4, job_state)
 where event_id = $1 and service = $2;
 
+-- texts_aside: how many texts of a connection wait to be read again
+select count(*) from control.dead_letters
+where connection_id = $1 and sealed is not null and replayed_at is null and dropped_at is null;
+
 -- letters: what matches; every filter that is null matches all. State: open, or null for all
 select
     d.id, d.event_id, d.event_type, d.service, c.brand_id, d.job_id, d.context, d.error, d.deliveries, d.died_at,
@@ -143,10 +147,10 @@ from control.dead_letters
 where id = $1 and replayed_at is null and dropped_at is null
 for update;
 
--- letter_to_read_again: one that was replayed, for the service that had set it aside
+-- letter_to_read_again: one that was replayed, for a service that reads anew what these had set aside
 select id, event_id, event_type, connection_id, sealed, context, job_id
 from control.dead_letters
-where id = $1 and service = $2 and replayed_at is not null and sealed is not null
+where id = $1 and service = any($2::text[]) and replayed_at is not null and sealed is not null
 for update;
 
 -- letter_died_again: visible again, with what is wrong now

@@ -8,6 +8,8 @@ from typing import TypeAlias, TypeVar
 import asyncpg
 
 from shared.db import Connection
+from shared.dead_letters import describe
+from shared.errors import PermanentError
 from shared.rows import Row, stage
 
 K = TypeVar("K")
@@ -19,22 +21,31 @@ REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncp
 
 
 async def sift(
-    tx: Connection, pieces: Sequence[Piece[K, R]], put: Callable[[list[R]], Awaitable[None]]
+    tx: Connection,
+    pieces: Sequence[Piece[K, R]],
+    put: Callable[[list[R]], Awaitable[None]],
+    *,
+    most: int | None = None,
 ) -> dict[K, Exception]:
     """Put all pieces but those whose rows Postgres refuses; returns these by their keys, with the reasons.
 
     Without a bad piece it is one `put` in a savepoint; each bad one costs a few more, each half as large.
+    PermanentError when more than `most` are refused.
     """
     try:
         async with tx.transaction():
             await put([row for _, rows in pieces for row in rows])
     except REFUSALS as error:
+        if most == 0:
+            raise PermanentError(f"Postgres refuses too many rows: {describe(error)}") from error
         if len(pieces) == 1:
             return {pieces[0][0]: error}
     else:
         return {}
     half = len(pieces) // 2
-    return await sift(tx, pieces[:half], put) | await sift(tx, pieces[half:], put)
+    refused = await sift(tx, pieces[:half], put, most=most)
+    left = None if most is None else most - len(refused)
+    return refused | await sift(tx, pieces[half:], put, most=left)
 
 
 async def stage_pieces(

@@ -26,10 +26,11 @@ from bulk_runner.download import CorruptFileError, DownloadError, Lines, LinkExp
 from bulk_runner.end_bulk import restart
 from bulk_runner.links import why_refused
 from bulk_runner.resources.nodes import UNREADABLE, kind_of
-from bulk_runner.set_aside import set_texts_aside, text_aside
+from bulk_runner.set_aside import text_aside
 from bulk_runner.shopify_bulk import ask
 from bulk_runner.shops import Shops
 from shared.db import Connection, affected, load_queries, settle
+from shared.dead_letters import set_all_aside
 from shared.errors import LeaseLostError
 from shared.events import BulkReady, StagedBatch
 from shared.lanes import Lanes
@@ -215,7 +216,7 @@ async def _set_aside(
         texts.append(text_aside(operation, line, error, number))
         log.warning("bulk.line_set_aside", operation=operation.id, line=number, error=type(error).__name__)
     job_id = None if operation.is_audit else operation.job_id
-    await set_texts_aside(tx, operation.connection_id, texts, vault, job_id)
+    await set_all_aside(tx, texts, "bulk-runner", operation.connection_id, vault, job_id)
 
 
 async def _checkpoint(tx: Connection, operation: Operation) -> None:

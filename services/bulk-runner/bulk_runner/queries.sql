@@ -270,10 +270,6 @@ update control.bulk_operations set state = 'staged' where id = $1 and state = 'r
 -- all_operations_staged: nothing of the job is left to download
 select not exists (select from control.bulk_operations where job_id = $1 and state not in ('staged', 'split'));
 
--- texts_aside: how many texts of a connection wait to be read again
-select count(*) from control.dead_letters
-where connection_id = $1 and sealed is not null and replayed_at is null and dropped_at is null;
-
 -- needs_proof: all history is in and nothing is under way, but no audit has said that all is equal
 with newest as (
     select distinct on (kind) kind, state

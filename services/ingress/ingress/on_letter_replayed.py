@@ -21,7 +21,7 @@ queries = load_queries("ingress")
 
 async def on_letter_replayed(event: LetterReplayed, tx: Connection, *, vault: TokenVault) -> None:
     """Stage what the webhook says; what still cannot be understood is an open letter again."""
-    found = await read_again(tx, event.letter_id, "ingress", vault)
+    found = await read_again(tx, event.letter_id, ("ingress",), vault)
     if found is None:
         return
     letter, text = found

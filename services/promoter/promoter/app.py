@@ -10,6 +10,7 @@ from promoter.on_staged_batch import on_staged_batch
 from promoter.retention import Retention
 from shared.events import StagedBatch
 from shared.giving_way import GivingWay
+from shared.secrets import TokenVault
 from shared.service import Parts, Wiring
 from shared.service import main as run
 
@@ -21,7 +22,7 @@ async def wire(parts: Parts) -> AsyncIterator[Wiring]:
     """Which handler takes which event."""
     parts.route.on_long(
         StagedBatch,
-        partial(on_staged_batch, pool=parts.pool),
+        partial(on_staged_batch, pool=parts.pool, vault=TokenVault(parts.settings.secret_keys)),
         workers=PROMOTED_AT_ONCE,
         each=1,
         gives_way=GivingWay(parts.pool),

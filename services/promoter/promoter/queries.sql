@@ -18,6 +18,15 @@ select set_config('plan_cache_mode', 'force_custom_plan', true);
 -- promote: schema stage -> schema shopify; how many rows of each table were new or newer
 select stage.promote($1);
 
+-- objects: whose rows a batch holds
+select resource, id from stage.objects($1);
+
+-- promote_objects: some of a batch's objects; `promote` then does what is left
+select stage.promote_objects($1, $2, $3);
+
+-- take_object: one that Postgres refuses leaves its batch; its rows as text, so that no digit is lost
+select stage.take_object($1, $2, $3)::text;
+
 -- trust_audit: an audit has asked for each of these by its id, and they live
 select stage.trust_audit($1);
 

@@ -870,16 +870,13 @@ begin
       and t.revision <> b.revision and t.deleted_at is null;
 end $$;
 
--- Promote a batch: stage.* -> shopify.*; returns how many rows of each table were new or newer.
--- The caller holds the connection's advisory lock, so that no other batch of the store is under way.
-create function stage.promote(batch bigint) returns jsonb
+-- The rows of a batch: stage.* -> shopify.*; returns how many of each table were new or newer.
+create function stage.promote_rows(b control.batches) returns jsonb
 language plpgsql as $$
 declare
-    b control.batches;
     alone bigint;
     counts jsonb := '{}';
 begin
-    select * into strict b from control.batches where id = batch;
     if b.rows ? 'orders' or b.rows ? 'order_line_items' or (b.rows ? 'refunds' and b.operation_id is not null) then
         counts := counts || stage.promote_orders(b);
     end if;
@@ -902,10 +899,13 @@ begin
     if b.rows ? 'redactions' then
         perform stage.promote_redactions(b);
     end if;
-    if b.closes_operation then
-        perform stage.close_operation(b);
-    end if;
-    update control.batches set promoted_at = now(), written = counts where id = batch;
+    return counts;
+end $$;
+
+-- The rows of a batch leave the landing zone.
+create function stage.clear(batch bigint) returns void
+language plpgsql as $$
+begin
     delete from stage.orders where batch_id = batch;
     delete from stage.order_line_items where batch_id = batch;
     delete from stage.refunds where batch_id = batch;
@@ -918,5 +918,36 @@ begin
     delete from stage.customer_tags where batch_id = batch;
     delete from stage.refund_reads where batch_id = batch;
     delete from stage.redactions where batch_id = batch;
+end $$;
+
+-- What the parts of a batch have written, added up.
+create function stage.add_counts(one jsonb, other jsonb) returns jsonb
+language sql immutable as $$
+    select jsonb_object_agg(key, written)
+    from (
+        select key, sum(value::bigint) as written
+        from (select * from jsonb_each_text(one) union all select * from jsonb_each_text(other)) counts
+        group by key
+    ) sums
+$$;
+
+-- Promote a batch: all that is left of it; returns how many rows of each table were new or newer.
+-- The caller holds the connection's advisory lock, so that no other batch of the store is under way.
+create function stage.promote(batch bigint) returns jsonb
+language plpgsql as $$
+declare
+    b control.batches;
+    counts jsonb;
+begin
+    select * into strict b from control.batches where id = batch;
+    counts := stage.promote_rows(b);
+    if b.closes_operation then
+        perform stage.close_operation(b);
+    end if;
+    if b.written is not null then
+        counts := coalesce(stage.add_counts(b.written, counts), '{}');
+    end if;
+    update control.batches set promoted_at = now(), written = counts where id = batch;
+    perform stage.clear(batch);
     return counts;
 end $$;
