@@ -281,6 +281,22 @@ MUTATIONS = (
         "services/promoter/tests/test_refused_rows.py::test_a_refused_order_does_not_sink_its_batch",
     ),
     Mutation(
+        "one bad node does not sink its page",
+        "a node that cannot be read fails its job",
+        f"{RUNNER}/resources/nodes.py",
+        "    except (*UNREADABLE, UnexpectedAnswerError) as error:",
+        "    except ZeroDivisionError as error:",
+        "tests/test_set_aside.py::test_bad_nodes_of_pages_do_not_sink_their_page",
+    ),
+    Mutation(
+        "never equal without being read",
+        "what an audit cannot read is left out of the comparison",
+        f"{RUNNER}/audit.py",
+        "            await put([unproven(resource, node.text) for node in aside])\n",
+        "",
+        "tests/test_set_aside.py::test_what_an_audit_cannot_read_is_not_equal",
+    ),
+    Mutation(
         "one store never touches another",
         "the end of one store deletes the rows of all",
         STAGE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import asyncpg
 from stores import TOKEN, Store, make_store
@@ -10,7 +11,7 @@ from stores import TOKEN, Store, make_store
 from bulk_runner.documents import document
 from bulk_runner.resources import customers
 from shared.db import connect
-from shared.dead_letters import replay
+from shared.dead_letters import drop, replay
 from shared.secrets import TokenVault
 
 WITHIN = 60  # seconds
@@ -26,12 +27,99 @@ async def customer_lines(store: Store) -> list[dict]:
     return answer.json()["data"]["customers"]["nodes"]
 
 
+async def test_bad_nodes_of_pages_do_not_sink_their_page(services, database_url, until):
+    """An order, a customer, a product, lines of a refund: all else is here, and a replay heals."""
+    services.env["PAGED_UP_TO"] = "250"
+    await services.start_all()
+    async with make_store(services, orders=40) as store:
+        refund, *_ = await rows_of(store, "refunds")
+        order = next(row["id"] for row in await rows_of(store, "orders") if row["id"] != refund["order_id"])
+        customer, product = [(await rows_of(store, t))[0]["id"] for t in ("customers", "products")]
+        wrong = {
+            f"gid://shopify/Order/{order}": {"createdAt": "never"},
+            f"gid://shopify/Customer/{customer}": {"tags": "no list"},
+            f"gid://shopify/Product/{product}": {"variants": None},
+            f"gid://shopify/Refund/{refund['id']}": {"refundLineItems": 5},
+        }
+        await fault(store, nodes_wrong={"nodes": wrong})
+        await store.connect()
+        await until(lambda: shows(store, "attention", "set_aside"), WITHIN)
+        await until(lambda: was_audited(store), WITHIN)
+
+        assert await store.differences("orders") == [f"orders {order} is missing"]
+        assert await store.differences("customers") == [f"customers {customer} is missing"]
+        assert await store.differences("products") == [f"products {product} is missing"]
+        assert await store.differences("refund_line_items")
+        assert await store.db.fetchval("select count(*) from control.jobs where state = 'failed'") == 0
+        assert not await store.db.fetchval("select bool_or(equal) from control.audits")
+        letters = await open_letters(store)
+        assert {(letter["event_type"], root_of(letter)) for letter in letters} == {
+            ("page node orders", order),
+            ("page node orders", refund["order_id"]),
+            ("page node customers", customer),
+            ("page node products", product),
+        }
+        vault = TokenVault((services.env["BACKSTOCK_SECRET_KEYS"],))
+        texts = {root_of(letter): json.loads(vault.unseal(letter["sealed"])) for letter in letters}
+        assert texts[order]["createdAt"] == "never"
+        assert texts[refund["order_id"]]["refundLineItems"] == 5
+        assert all(letter["payload"] == "" and letter["mentions"] for letter in letters)
+
+        await replay_all(database_url, letters)  # Shopify still answers with the same
+        await until(lambda: died_again(store, letters), WITHIN)
+        assert await shows(store, "attention", "set_aside")
+
+        await fault(store, nodes_wrong=None)
+        await replay_all(database_url, letters)
+        await until(store.is_live, WITHIN)
+        assert await store.differences() == []
+        assert await open_letters(store) == []
+
+
+async def test_what_an_audit_cannot_read_is_not_equal(services, database_url, until):
+    """Neither a product whose age is none nor a customer without an id; replay and drop close the letters."""
+    services.env["PAGED_UP_TO"] = "250"
+    await services.start_all()
+    async with make_store(services, orders=20) as store:
+        await store.connect()
+        await until(store.is_live, WITHIN)
+        product, customer = [
+            await store.db.fetchval(f"select min(id) from shopify.{t}") for t in ("products", "customers")
+        ]
+        wrong = {
+            f"gid://shopify/Product/{product}": {"updatedAt": 17},
+            f"gid://shopify/Customer/{customer}": {"id": None},
+        }
+        await fault(store, nodes_wrong={"nodes": wrong})
+        await audit(store)
+        await until(lambda: shows(store, "attention", "set_aside"), WITHIN)
+        await until(lambda: was_audited(store), WITHIN)
+
+        assert await store.differences() == []
+        tables = await store.db.fetchval("select tables from control.audits order by id desc limit 1")
+        checks = {check["table"]: check for check in json.loads(tables)}
+        assert not checks["products"]["equal"]
+        assert checks["products"]["different"] == 1
+        assert not checks["customers"]["equal"]
+        assert checks["orders"]["equal"]
+
+        await fault(store, nodes_wrong=None)
+        await replay_all(
+            database_url, [letter for letter in await open_letters(store) if root_of(letter) == product]
+        )
+        await until(lambda: audited_equal(store), WITHIN)
+        (letter,) = await open_letters(store)  # nobody can say whose text this is: it is to be dropped
+        assert root_of(letter) is None
+        await until(lambda: shows(store, "attention", "set_aside"), WITHIN)
+        await replay_all(database_url, [letter], drop)
+        await until(store.is_live, WITHIN)
+
+
 async def test_an_order_that_postgres_refuses_at_the_last_step_is_healed(services, database_url, until):
     """By a constraint of the database's owner: all else lands; a replay heals once the constraint is gone."""
     await services.start_all()
     async with make_store(services, orders=30) as store:
-        (truth, *_) = (await store.http.get(f"{store.control}/truth/orders")).text.splitlines()
-        refused = json.loads(truth)["id"]
+        refused = (await rows_of(store, "orders"))[0]["id"]
         await store.db.execute(
             f"alter table shopify.orders add constraint not_this_one check (id <> {refused})"
         )
@@ -42,7 +130,7 @@ async def test_an_order_that_postgres_refuses_at_the_last_step_is_healed(service
         assert await store.differences("orders") == [f"orders {refused} is missing"]
         (letter,) = await open_letters(store)
         assert letter["event_type"] == "staged row orders"
-        assert f'"root": {refused}' in letter["context"]
+        assert root_of(letter) == refused
         assert "not_this_one" in letter["error"]
         assert not await store.db.fetchval("select equal from control.audits order by id desc limit 1")
 
@@ -62,11 +150,12 @@ async def open_letters(store: Store) -> list[asyncpg.Record]:
     )
 
 
-async def replay_all(database_url: str, letters: list[asyncpg.Record]) -> None:
+async def replay_all(database_url: str, letters: list[asyncpg.Record], close: Any = replay) -> None:
+    """Replay the letters, or `drop` them."""
     pool = await connect(database_url, service="test", size=1)
     async with pool.acquire() as tx, tx.transaction():
         for letter in letters:
-            await replay(tx, letter["id"])
+            await close(tx, letter["id"])
     await pool.close()
 
 
@@ -135,3 +224,32 @@ async def was_audited(store: Store) -> bool:
 async def refused_again(store: Store, letter: asyncpg.Record) -> bool:
     now = await open_letters(store)
     return [(n["id"], n["died_at"] > letter["died_at"]) for n in now] == [(letter["id"], True)]
+
+
+async def audited_equal(store: Store) -> bool:
+    equal: bool = await store.db.fetchval("select equal from control.audits order by id desc limit 1")
+    return equal and await was_audited(store)
+
+
+async def rows_of(store: Store, table: str) -> list[dict]:
+    """The rows that the store says there should be."""
+    answer = await store.http.get(f"{store.control}/truth/{table}")
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def root_of(letter: asyncpg.Record) -> int | None:
+    return json.loads(letter["context"])["root"]
+
+
+async def fault(store: Store, **faults: object) -> None:
+    answer = await store.http.patch(f"{store.control}/faults", json=faults)
+    assert answer.status_code == 200, answer.text
+
+
+async def audit(store: Store) -> None:
+    answer = await store.http.post(
+        f"{store.services.ingress_url}/api/sync/{store.brand}",
+        json={"jobs": ["audit"]},
+        headers=store.services.headers,
+    )
+    assert answer.status_code == 202, answer.text

@@ -5,7 +5,7 @@ http {status, retry_after}  internal_error  throttle  latency {seconds}  reset
 download_cut {bytes}  download_http {status}
 bulk_fail {partial, error_code, after}  bulk_stuck {after}  bulk_expired  bulk_no_url  bulk_link {url}
 bulk_short {lines}
-token_revoked  token_http {status}  nodes_null
+token_revoked  token_http {status}  nodes_null  nodes_wrong {nodes: {gid: {field: value}}}
 webhook_drop  webhook_duplicate  webhook_delay {seconds}  webhook_reorder {seconds}
 """
 
@@ -29,6 +29,7 @@ NAMES = frozenset(
         "bulk_link",
         "bulk_short",
         "nodes_null",
+        "nodes_wrong",
         "token_revoked",
         "token_http",
         "webhook_drop",

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import asyncpg
 import msgspec
@@ -59,6 +59,11 @@ class Aside:
     text: bytes
     error: Exception
     context: dict[str, Any]
+
+
+def letter_key(connection_id: int, kind: str, what: object) -> UUID:
+    """The key of an Aside: the same thing again is the same letter."""
+    return uuid5(NAMESPACE_URL, f"{connection_id}/{kind}/{what}")
 
 
 async def bury(

@@ -4,6 +4,7 @@ BackstockError
 ├── ShopifyUnavailableError   no proper answer, however often it was asked: later, perhaps
 └── PermanentError
     └── StoreError            somebody has to do something; `problem` says what
+        └── UnexpectedAnswerError
 
 No text here holds a token, the query of an address, or a person's data.
 """
@@ -89,6 +90,10 @@ class StoreError(PermanentError):
         self.problem = Problem(code=code, message=message, action=action)
 
 
+class UnexpectedAnswerError(StoreError):
+    """Shopify's answer has not the form that its API promises."""
+
+
 class ShopifyUnavailableError(BackstockError):
     """Shopify did not give a proper answer, however often it was asked."""
 
@@ -96,7 +101,8 @@ class ShopifyUnavailableError(BackstockError):
 def refusal(code: str, shop: str, detail: str = "", *, action: str = "") -> StoreError:
     """The error of a known code."""
     message, remedy = REFUSALS[code]
-    return StoreError(code, message.format(shop=shop, detail=public(detail)), action or remedy)
+    kind = UnexpectedAnswerError if code == "unexpected_answer" else StoreError
+    return kind(code, message.format(shop=shop, detail=public(detail)), action or remedy)
 
 
 def refused_status(shop: str, status: int) -> StoreError:

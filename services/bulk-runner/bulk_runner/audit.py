@@ -2,17 +2,20 @@
 
 An audit reads ids, ages and amounts anew (audit documents in `resources/`), by pages where there is little
 and by bulk operations where there is much, and compares them in Postgres, row by row. What changed at the
-store while it ran is no difference.
+store while it ran is no difference. What cannot be read is set aside, and is never equal.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
 
 import structlog
 
 from bulk_runner.paged import CLOCK_SKEW
 from bulk_runner.resources import customers, orders, products
+from bulk_runner.resources.nodes import ReadNode, unproven
+from bulk_runner.set_aside import set_nodes_aside, sift_nodes
 from bulk_runner.shops import Shops
 from shared.db import Connection, load_queries
 from shared.events import JobCompleted, JobQueued, Resource, TableCheck
@@ -35,18 +38,22 @@ async def read_by_pages(event: JobQueued, shops: Shops, held: Lease, shop: Shop,
     if resource in {row["resource"] for row in planned}:
         return
     taken_at = await shop.now() - CLOCK_SKEW
-    rows: list[AuditedRow] = []
+    nodes: list[ReadNode[AuditedRow]] = []
     after, more = None, True
     while more:
-        found, after = await PAGES[resource](shop, after)
-        rows += found
-        more = after is not None
+        page = await PAGES[resource](shop, after)
+        nodes += page.nodes
+        after, more = page.next, page.next is not None
     async with shops.pool.acquire() as tx, tx.transaction():
         await held.hold(tx)
         operation_id = await tx.fetchval(
             queries["note_pages"], event.connection_id, event.job_id, resource, taken_at
         )
-        await stage_audited(tx, event.job_id, operation_id, rows)
+        put = partial(stage_audited, tx, event.job_id, operation_id)
+        _, aside = await sift_nodes(tx, nodes, put)
+        if aside:
+            await put([unproven(resource, node.text) for node in aside])
+            await set_nodes_aside(tx, event, resource, aside, shops.tokens.vault)
 
 
 async def stage_audited(tx: Connection, job_id: int, operation_id: int, rows: list[AuditedRow]) -> None:

@@ -19,10 +19,10 @@ import structlog
 
 from bulk_runner.documents import document
 from bulk_runner.resources import customers, orders, products
-from bulk_runner.resources.nodes import Page, Ref
+from bulk_runner.resources.nodes import NULL, Page, ReadNode, Ref
 from shared.db import Pool, load_queries
 from shared.events import Resource
-from shared.rows import CustomerRow, DeletionRow, OrderRow, ProductRow, Row
+from shared.rows import DeletionRow, Row
 from shared.scopes import ALL_ORDERS, SCOPE_OF, VISIBLE_DAYS
 from shared.shopify import Shop
 
@@ -32,7 +32,7 @@ queries = load_queries("bulk_runner")
 AT_ONCE = 25  # objects a page: with 20 children each about 100 points
 EDGE = timedelta(days=1)  # an order this close to being too old to be seen counts as too old
 
-ByIds: TypeAlias = Callable[[Shop, Sequence[int], str, Collection[Resource]], Awaitable[list[Row]]]
+ByIds: TypeAlias = Callable[[Shop, Sequence[int], str, Collection[Resource]], Awaitable[list[ReadNode[Row]]]]
 BY_IDS: dict[Resource, ByIds] = {
     "orders": orders.by_ids,
     "customers": customers.by_ids,
@@ -65,17 +65,20 @@ async def read_differences(
     after: str | None,
     sent_at: str,
     allowed: Collection[Resource],
-) -> Page:
+) -> Page[Row]:
     """The next objects that differ, as they are at Shopify now; the cursor is the last one's id."""
     found = await pool.fetch(queries["differences"], connection_id, resource, int(after or 0), AT_ONCE)
     ids = [row["id"] for row in found]
-    rows = await BY_IDS[resource](shop, ids, sent_at, allowed) if ids else []
-    living = {row.id for row in rows if isinstance(row, OrderRow | CustomerRow | ProductRow)}
-    unseen = [row for row in found if row["unseen"] and row["id"] not in living]
+    nodes = await BY_IDS[resource](shop, ids, sent_at, allowed) if ids else []
+    living = {node.root for node in nodes}
+    # Whose node it is that has no id, nobody can say: then none of them counts as gone.
+    unseen = [row for row in found if row["unseen"] and living.isdisjoint((row["id"], None))]
     gone = await _confirmed(shop, resource, unseen) if unseen else []
     log.info("audit.healed", resource=resource, read=len(living), gone=len(gone))
-    rows += [DeletionRow(row["taken_at"].isoformat(), resource, row["id"]) for row in gone]
-    return Page(rows, str(ids[-1]) if len(ids) == AT_ONCE else None)
+    for row in gone:
+        deletion = DeletionRow(row["taken_at"].isoformat(), resource, row["id"])
+        nodes.append(ReadNode(NULL, [deletion], row["id"]))
+    return Page(nodes, str(ids[-1]) if len(ids) == AT_ONCE else None)
 
 
 async def _confirmed(shop: Shop, resource: Resource, unseen: list[asyncpg.Record]) -> list[asyncpg.Record]:

@@ -25,7 +25,7 @@ from bulk_runner.bulk_operation import Operation, load_operation
 from bulk_runner.download import CorruptFileError, DownloadError, Lines, LinkExpiredError, read_lines
 from bulk_runner.end_bulk import restart
 from bulk_runner.links import why_refused
-from bulk_runner.resources.nodes import UNREADABLE, kind_of
+from bulk_runner.resources.nodes import UNREADABLE, kind_of, unproven
 from bulk_runner.set_aside import text_aside
 from bulk_runner.shopify_bulk import ask
 from bulk_runner.shops import Shops
@@ -141,6 +141,8 @@ async def _stage(shops: Shops, held: Lease, operation: Operation, lines: Lines) 
         if operation.is_audit:
             put = partial(stage_audited, tx, operation.job_id, operation.id)
             refused = await sift(tx, parsed.audited, put)
+            if unread := [lines.lines[n - operation.lines_done - 1] for n in (*parsed.aside, *refused)]:
+                await put([unproven(operation.resource, line) for line in unread])
             await held.hold(tx)
         else:
             batch_id = await tx.fetchval(queries["next_batch"])

@@ -2,7 +2,8 @@
 
 First the text itself, with the code of today: what still is no row stays an open letter. Then the object
 that it belongs to is read from Shopify, whole: what came with the text could not stay without it, and
-may be old by now. A store whose audit had missed it is caught up and audited again.
+may be old by now. Of a node of a page, and of what the promoter set aside, the object is known: it is read at
+once. A store whose audit had missed it is caught up and audited again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from bulk_runner.bulk_operation import LINES
 from bulk_runner.paged import CLOCK_SKEW, ReadPage
 from bulk_runner.planning import queue_job, set_status
 from bulk_runner.resources import customers, orders, products
-from bulk_runner.resources.nodes import UNREADABLE, kind_of, parent_of
+from bulk_runner.resources.nodes import UNREADABLE, ReadNode, kind_of, parent_of
 from bulk_runner.shops import Shops
 from shared.db import Connection, load_queries, settle
 from shared.dead_letters import died_again, read_again
@@ -45,7 +46,8 @@ async def on_letter_replayed(event: LetterReplayed, shops: Shops) -> None:
             await settle(tx, event, "bulk-runner")
             return
     letter, resource = found[0], found[0]["context"]["resource"]
-    rows = await _read(shops, event.connection_id, resource, root)
+    nodes = await _read(shops, event.connection_id, resource, root)
+    rows = [row for node in nodes for row in node.rows]
     async with shops.pool.acquire() as tx, tx.transaction():
         if not await settle(tx, event, "bulk-runner"):
             return
@@ -54,6 +56,9 @@ async def on_letter_replayed(event: LetterReplayed, shops: Shops) -> None:
                 await _stage(tx, event, rows)
         except REFUSALS as error:
             await died_again(tx, letter, error)
+            return
+        if bad := [node.error for node in nodes if node.error]:
+            await died_again(tx, letter, bad[0])
             return
         await _prove(tx, event)
     log.info("letter.read_again", letter=event.letter_id, rows=len(rows))
@@ -86,14 +91,14 @@ async def _try(tx: Connection, rows: list[Row]) -> None:
         await trial.rollback()
 
 
-async def _read(shops: Shops, connection_id: int, resource: Resource, root: int) -> list[Row]:
+async def _read(shops: Shops, connection_id: int, resource: Resource, root: int) -> list[ReadNode[Row]]:
     shop = await shops.open(connection_id)
     allowed = readable(await shops.scopes(connection_id))
     sent_at = (await shop.now() - CLOCK_SKEW).isoformat()
     if resource not in allowed:
         return []
     page = await PAGES[resource](shop, f"id:{root}", None, sent_at, allowed)
-    return page.rows
+    return page.nodes
 
 
 async def _stage(tx: Connection, event: LetterReplayed, rows: list[Row]) -> None:

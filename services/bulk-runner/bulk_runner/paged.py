@@ -7,7 +7,8 @@
     bulk_*        all of a resource that a store has little of
 
 Each page is staged in a transaction that holds the job's lease and moves the cursor; after a crash
-another runner goes on at the page that was not committed.
+another runner goes on at the page that was not committed. A node that is no row is set aside with its reason,
+and the rest of the page goes on.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ import structlog
 
 from bulk_runner.heal import read_differences
 from bulk_runner.resources import customers, orders, products
-from bulk_runner.resources.nodes import Page
-from bulk_runner.resources.refunds import RefundOf, refund_line_rows
+from bulk_runner.resources.nodes import Page, ReadNode
+from bulk_runner.resources.refunds import RefundOf, read_refunds
+from bulk_runner.set_aside import set_nodes_aside, sift_nodes
 from bulk_runner.shops import Shops
 from bulk_runner.windows import Window
 from shared.db import Connection, Pool, load_queries, settle
@@ -32,7 +34,7 @@ from shared.events import JobKind, JobQueued, Resource, Source, StagedBatch
 from shared.lease import Lease, lease
 from shared.outages import OutageError
 from shared.outbox import emit
-from shared.rows import count, stage
+from shared.rows import Row, count, stage
 from shared.scopes import readable
 from shared.shopify import Shop
 
@@ -46,7 +48,7 @@ CLOCK_SKEW = timedelta(
 )  # Shopify's servers need not agree to the second: a webhook of that moment must win ties
 DEFAULT_CATCH_UP = timedelta(minutes=30)  # a catch-up that nobody gave a start
 
-ReadPage: TypeAlias = Callable[[Shop, str, str | None, str, Collection[Resource]], Awaitable[Page]]
+ReadPage: TypeAlias = Callable[[Shop, str, str | None, str, Collection[Resource]], Awaitable[Page[Row]]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,10 @@ class Reading:
 
 
 Plan: TypeAlias = Callable[[JobQueued, asyncpg.Record], list[Reading]]
-SCOPED: dict[str, Resource] = {  # what is read with another resource's scope
+SCOPED: dict[str, Resource] = {  # with which resource's scope it is read, and whose objects it is of
+    "orders": "orders",
+    "customers": "customers",
+    "products": "products",
     "refunds": "orders",
     "differing_orders": "orders",
     "differing_customers": "customers",
@@ -92,7 +97,10 @@ async def read_pages(event: JobQueued, shops: Shops, plan: Plan) -> None:
         async for reading, page in _pages(shop, _remaining(plan(event, job), position, allowed), allowed):
             position[reading.resource] = page.next or "end"
             async with shops.pool.acquire() as tx, tx.transaction():
-                await _stage(tx, event, reading.source or source, page, held)
+                aside = await _stage(tx, event, reading.source or source, page, held)
+                if aside:
+                    resource = SCOPED[reading.resource]
+                    await set_nodes_aside(tx, event, resource, aside, shops.tokens.vault)
                 await tx.execute(queries["save_position"], event.job_id, position)
         async with shops.pool.acquire() as tx, tx.transaction():
             # An empty batch ends the job: its Promoted comes after everything before it was promoted.
@@ -106,8 +114,7 @@ def _remaining(plan: list[Reading], position: dict[str, str], allowed: Collectio
     return [
         replace(reading, after=position.get(reading.resource))
         for reading in plan
-        if position.get(reading.resource) != "end"
-        and SCOPED.get(reading.resource, reading.resource) in allowed
+        if position.get(reading.resource) != "end" and SCOPED[reading.resource] in allowed
     ]
 
 
@@ -148,7 +155,7 @@ def whole_plan(_: JobQueued, job: asyncpg.Record, resource: Resource) -> list[Re
 
 async def _newest_orders(
     shop: Shop, search: str, after: str | None, sent_at: str, allowed: Collection[Resource]
-) -> Page:
+) -> Page[Row]:
     return await orders.page(shop, search, after, sent_at, allowed, "CREATED_AT", newest_first=True)
 
 
@@ -160,17 +167,17 @@ async def _refund_lines(
     after: str | None,
     sent_at: str,
     __: Collection[Resource],
-) -> Page:
+) -> Page[Row]:
     """Lines of refunds that have none yet; the cursor is the last refund's id."""
     found = await pool.fetch(queries["refunds_without_lines"], connection_id, int(after or 0), REFUNDS_A_PAGE)
     refunds = [RefundOf(row["id"], row["order_id"]) for row in found]
-    rows = await refund_line_rows(shop, refunds, sent_at)
-    return Page(rows, str(refunds[-1].id) if len(refunds) == REFUNDS_A_PAGE else None)
+    nodes = await read_refunds(shop, refunds, sent_at)
+    return Page(nodes, str(refunds[-1].id) if len(refunds) == REFUNDS_A_PAGE else None)
 
 
 async def _pages(
     shop: Shop, readings: list[Reading], allowed: Collection[Resource]
-) -> AsyncIterator[tuple[Reading, Page]]:
+) -> AsyncIterator[tuple[Reading, Page[Row]]]:
     for reading in readings:
         after, more = reading.after, True
         while more:
@@ -181,10 +188,13 @@ async def _pages(
             after, more = page.next, page.next is not None
 
 
-async def _stage(tx: Connection, event: JobQueued, source: Source, page: Page, held: Lease) -> None:
-    counts = count(page.rows)
+async def _stage(
+    tx: Connection, event: JobQueued, source: Source, page: Page[Row], held: Lease
+) -> list[ReadNode[Row]]:
+    """Stage what can be read of the page; returns the other nodes, each with its reason."""
     batch_id = await tx.fetchval(queries["next_batch"])
-    await stage(tx, batch_id, page.rows)
+    staged, aside = await sift_nodes(tx, page.nodes, partial(stage, tx, batch_id))
+    counts = count(row for node in staged for row in node.rows)
     await held.hold(tx)  # after the COPY: see on_bulk_ready.py
     await tx.execute(queries["add_batch"], batch_id, event.connection_id, event.job_id, source, counts)
     await emit(
@@ -199,6 +209,7 @@ async def _stage(tx: Connection, event: JobQueued, source: Source, page: Page, h
             kind=event.kind,
         ),
     )
+    return aside
 
 
 def _iso(moment: datetime) -> str:

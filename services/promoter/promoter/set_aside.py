@@ -7,14 +7,13 @@ would be a wrong one. A replay has it read anew from Shopify (bulk_runner/on_let
 from __future__ import annotations
 
 from collections import Counter
-from uuid import NAMESPACE_URL, uuid5
 
 import asyncpg
 import msgspec
 import structlog
 
 from shared.db import Connection, load_queries
-from shared.dead_letters import Aside, set_all_aside
+from shared.dead_letters import Aside, letter_key, set_all_aside
 from shared.events import BULK_JOBS
 from shared.secrets import TokenVault
 from shared.staging import sift
@@ -55,7 +54,7 @@ async def _take(
     text = await tx.fetchval(queries["take_object"], batch["id"], resource, id_)
     log.warning("batch.object_set_aside", batch=batch["id"], resource=resource, error=type(error).__name__)
     return Aside(
-        key=uuid5(NAMESPACE_URL, f"{connection_id}/{kind}/{id_}"),  # the same object again is the same letter
+        key=letter_key(connection_id, kind, id_),
         kind=kind,
         text=text.encode(),
         error=error,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bulk_runner.documents import document
-from bulk_runner.resources.nodes import LineKind, Nodes, Page, as_asked, numeric_id
+from bulk_runner.resources.nodes import LineKind, Nodes, Page, ReadNode, as_asked, numeric_id, read_nodes
 from shared.events import Resource
 from shared.rows import AuditedRow, CustomerRow, Row
 from shared.texts import Amount, Count, Time
@@ -52,34 +52,44 @@ class CustomerNode(msgspec.Struct, rename="camel", gc=False):
     default_phone_number: _Phone | None = None
 
 
+NODE = msgspec.json.Decoder(CustomerNode)
+
+
 class CustomersPage(msgspec.Struct):
     """The answer of CustomersPage."""
 
-    customers: Nodes[CustomerNode]
+    customers: Nodes[msgspec.Raw]
 
 
 async def page(
     shop: Shop, search: str, after: str | None, sent_at: str, _: Collection[Resource] = ()
-) -> Page:
+) -> Page[Row]:
     """A page of customers."""
     variables = {"first": PAGE_SIZE, "after": after, "search": search}
     customers = (await shop.query(CustomersPage, document(PATH, "CustomersPage"), variables)).customers
-    rows: list[Row] = [customer_row(node, sent_at, ordinal) for ordinal, node in enumerate(customers.nodes)]
-    return Page(rows, customers.page_info.next)
+    return Page(await _read(customers.nodes, sent_at), customers.page_info.next)
 
 
 class CustomersById(msgspec.Struct):
     """The answer of CustomersById; None for a customer that is gone."""
 
-    nodes: list[CustomerNode | None]
+    nodes: list[msgspec.Raw]
 
 
-async def by_ids(shop: Shop, ids: Sequence[int], sent_at: str, _: Collection[Resource] = ()) -> list[Row]:
+async def by_ids(
+    shop: Shop, ids: Sequence[int], sent_at: str, _: Collection[Resource] = ()
+) -> list[ReadNode[Row]]:
     """Those of the customers that there are."""
     gids = [f"gid://shopify/Customer/{id_}" for id_ in ids]
     answer = await shop.query(CustomersById, document(PATH, "CustomersById"), {"ids": gids})
-    nodes = [(ordinal, node) for ordinal, node in enumerate(as_asked(gids, answer.nodes)) if node]
-    return [customer_row(node, sent_at, ordinal) for ordinal, node in nodes]
+    return await _read(as_asked(gids, answer.nodes), sent_at)
+
+
+async def _read(texts: Sequence[msgspec.Raw], sent_at: str) -> list[ReadNode[Row]]:
+    async def rows(text: bytes, ordinal: int) -> list[Row]:
+        return [customer_row(NODE.decode(text), sent_at, ordinal)]
+
+    return await read_nodes(texts, rows)
 
 
 def customer_row(node: CustomerNode, sent_at: str, ordinal: int | None = None) -> CustomerRow:
@@ -110,17 +120,21 @@ def _audited(node: CustomerNode) -> list[AuditedRow]:
     return [AuditedRow("customers", numeric_id(node.id), None, node.updated_at, spent, node.tags)]
 
 
-async def audit_page(shop: Shop, after: str | None) -> tuple[list[AuditedRow], str | None]:
-    """A page of what an audit compares, and the cursor after it."""
+async def audit_page(shop: Shop, after: str | None) -> Page[AuditedRow]:
+    """A page of what an audit compares."""
+
+    async def rows(text: bytes, _: int) -> list[AuditedRow]:
+        return _audited(NODE.decode(text))
+
     page_ = (
         await shop.query(CustomersPage, document(PATH, "AuditCustomersPage"), {"after": after})
     ).customers
-    return [row for node in page_.nodes for row in _audited(node)], page_.page_info.next
+    return Page(await read_nodes(page_.nodes, rows), page_.page_info.next)
 
 
 LINES = {
     "Customer": LineKind(
-        msgspec.json.Decoder(CustomerNode),
+        NODE,
         lambda node, sent_at: [customer_row(node, sent_at)],
         _audited,
         is_root=True,

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from shared.errors import BadPayloadError
+from shared.events import Resource
 from shared.rows import AuditedRow, Row
+from shared.shopify_errors import UnexpectedAnswerError
 from shared.texts import Amount
 
 T = TypeVar("T")
+R = TypeVar("R", Row, AuditedRow)
+
+NULL = b"null"
+LARGEST_ID = 2**63 - 1
 
 # Our documents ask for `id` first, so this is the object's own id; slashes are escaped in bulk files.
 _TYPE = re.compile(rb'\s*\{\s*"id"\s*:\s*"gid:(?:\\?/){2}shopify\\?/(\w+)')
@@ -65,10 +71,23 @@ class _Ids(msgspec.Struct):
 
 
 @dataclass(frozen=True)
-class Page:
-    """A page as rows, and the cursor after it."""
+class ReadNode(Generic[R]):
+    """A node of an answer: its text, and its rows or why it has none.
 
-    rows: list[Row]
+    `root`: the id of the order, customer or product that it belongs to, where that can be read.
+    """
+
+    text: bytes
+    rows: list[R]
+    root: int | None = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True)
+class Page(Generic[R]):
+    """A page, node by node, and the cursor after it."""
+
+    nodes: list[ReadNode[R]]
     next: str | None
 
 
@@ -82,18 +101,37 @@ class LineKind:
     is_root: bool = False
 
 
-class _Identified(Protocol):
-    id: str
+async def read_nodes(
+    texts: Iterable[msgspec.Raw], read: Callable[[bytes, int], Awaitable[list[R]]]
+) -> list[ReadNode[R]]:
+    """Each node with what `read` makes of its text and its place; what is none has its reason instead."""
+    return [await _read_node(bytes(text), place, read) for place, text in enumerate(texts)]
 
 
-N = TypeVar("N", bound=_Identified)
+async def _read_node(
+    text: bytes, place: int, read: Callable[[bytes, int], Awaitable[list[R]]]
+) -> ReadNode[R]:
+    try:
+        return ReadNode(text, await read(text, place), root_of(text))
+    except (*UNREADABLE, UnexpectedAnswerError) as error:  # the latter: of a further page of its children
+        return ReadNode(text, [], root_of(text), error)
 
 
-def as_asked(gids: Sequence[str], nodes: Sequence[N | None]) -> Sequence[N | None]:
-    """The nodes, if they are the answer to these ids: one for each, null for what is gone."""
-    if len(nodes) != len(gids) or any(node and node.id != gid for gid, node in zip(gids, nodes, strict=True)):
+def as_asked(gids: Sequence[str], texts: Sequence[msgspec.Raw]) -> list[msgspec.Raw]:
+    """Those of the nodes that there are, if they are the answer to these ids: one for each, null for gone."""
+    found = [_gid_of(bytes(text)) for text in texts]
+    if len(found) != len(gids) or any(
+        there not in (None, gid) for there, gid in zip(found, gids, strict=True)
+    ):
         raise BadPayloadError("nodes(ids:) answered with other objects than were asked for")
-    return nodes
+    return [text for text in texts if bytes(text) != NULL]
+
+
+def _gid_of(text: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(text, type=_Ids).id
+    except UNREADABLE:
+        return None
 
 
 def kind_of(line: bytes, kinds: Mapping[str, LineKind]) -> LineKind:
@@ -117,6 +155,23 @@ def parent_of(line: bytes) -> int:
     """The id of the object that a line belongs to: its parent's, or its own."""
     found = msgspec.json.decode(line, type=_Ids)
     return numeric_id(found.parent or found.id)
+
+
+def root_of(text: bytes) -> int | None:
+    """The same, None where it cannot be read or is none that Shopify gives."""
+    try:
+        found = parent_of(text)
+    except UNREADABLE:
+        return None
+    return found if found <= LARGEST_ID else None
+
+
+def unproven(resource: Resource, text: bytes) -> AuditedRow:
+    """What stands in an audit for a text that it cannot compare: newer than any row of ours, so never equal.
+
+    Without an id that can be read it is an object 0, which is missing here.
+    """
+    return AuditedRow(resource, root_of(text) or 0, None, "infinity", None)
 
 
 def numeric_id(gid: str) -> int:

@@ -14,14 +14,16 @@ from bulk_runner.resources.nodes import (
     MoneyBag,
     Nodes,
     Page,
+    ReadNode,
     Ref,
     amount,
     as_asked,
     numeric_id,
     parent_id,
+    read_nodes,
     reference,
 )
-from bulk_runner.resources.refunds import RefundOf, refund_line_rows
+from bulk_runner.resources.refunds import RefundOf, read_refunds
 from shared.events import Resource
 from shared.rows import AuditedRow, LineItemRow, OrderRow, RefundRow, Row
 from shared.texts import Time
@@ -107,16 +109,19 @@ class PagedOrder(OrderNode, rename="camel", kw_only=True):
     line_items: Nodes[LineItemNode]
 
 
+NODE = msgspec.json.Decoder(PagedOrder)
+
+
 class OrdersPage(msgspec.Struct):
     """The answer of OrdersPage."""
 
-    orders: Nodes[PagedOrder]
+    orders: Nodes[msgspec.Raw]
 
 
 class OrdersById(msgspec.Struct):
     """The answer of OrdersById; None for an order that is gone."""
 
-    nodes: list[PagedOrder | None]
+    nodes: list[msgspec.Raw]
 
 
 class _Lines(msgspec.Struct, rename="camel"):
@@ -138,7 +143,7 @@ async def page(
     sort_key: Literal["CREATED_AT", "UPDATED_AT"] = "UPDATED_AT",
     *,
     newest_first: bool = False,
-) -> Page:
+) -> Page[Row]:
     """A page of orders, each with all its lines and those of its refunds; links to what may be read."""
     links = {"customers": "customers" in allowed, "products": "products" in allowed}
     variables = {
@@ -150,27 +155,43 @@ async def page(
         "reverse": newest_first,
     }
     orders = (await shop.query(OrdersPage, document(PATH, "OrdersPage"), variables)).orders
-    return Page(await _rows(shop, orders.nodes, sent_at, links), orders.page_info.next)
+    return Page(await _read(shop, orders.nodes, sent_at, links), orders.page_info.next)
 
 
-async def by_ids(shop: Shop, ids: Sequence[int], sent_at: str, allowed: Collection[Resource]) -> list[Row]:
+async def by_ids(
+    shop: Shop, ids: Sequence[int], sent_at: str, allowed: Collection[Resource]
+) -> list[ReadNode[Row]]:
     """Those of the orders that there are, each with all its lines and those of its refunds."""
     gids = [f"gid://shopify/Order/{id_}" for id_ in ids]
     links = {"customers": "customers" in allowed, "products": "products" in allowed}
     answer = await shop.query(OrdersById, document(PATH, "OrdersById"), {**links, "ids": gids})
-    return await _rows(shop, [node for node in as_asked(gids, answer.nodes) if node], sent_at, links)
+    return await _read(shop, as_asked(gids, answer.nodes), sent_at, links)
 
 
-async def _rows(
-    shop: Shop, nodes: Sequence[PagedOrder], sent_at: str, links: Mapping[str, bool]
-) -> list[Row]:
-    rows: list[Row] = []
-    for ordinal, node in enumerate(nodes):
-        rows += order_rows(node, sent_at, ordinal)
-        order_id = numeric_id(node.id)
-        rows += [line_row(line, order_id, sent_at, ordinal) for line in await _all_lines(shop, node, links)]
-    refunds = [RefundOf(row.id, row.order_id, row.ordinal) for row in rows if isinstance(row, RefundRow)]
-    return rows + await refund_line_rows(shop, refunds, sent_at)
+async def _read(
+    shop: Shop, texts: Sequence[msgspec.Raw], sent_at: str, links: Mapping[str, bool]
+) -> list[ReadNode[Row]]:
+    """Orders with the lines of their refunds; refunds whose lines cannot be read are nodes beside them."""
+
+    async def rows(text: bytes, ordinal: int) -> list[Row]:
+        node = NODE.decode(text)
+        order_id, lines = numeric_id(node.id), await _all_lines(shop, node, links)
+        return order_rows(node, sent_at, ordinal) + [line_row(x, order_id, sent_at, ordinal) for x in lines]
+
+    nodes = await read_nodes(texts, rows)
+    refunds = [
+        RefundOf(row.id, row.order_id, row.ordinal)
+        for node in nodes
+        for row in node.rows
+        if isinstance(row, RefundRow)
+    ]
+    unread = []
+    for refund, found in zip(refunds, await read_refunds(shop, refunds, sent_at), strict=True):
+        if found.error or refund.ordinal is None:
+            unread.append(found)
+        else:
+            nodes[refund.ordinal].rows.extend(found.rows)
+    return nodes + unread
 
 
 async def _all_lines(shop: Shop, node: PagedOrder, links: Mapping[str, bool]) -> list[LineItemNode]:
@@ -278,16 +299,16 @@ def _audited_line(line: LineItemNode, order: str | None = None) -> list[AuditedR
     ]
 
 
-async def audit_page(shop: Shop, after: str | None) -> tuple[list[AuditedRow], str | None]:
-    """A page of what an audit compares, and the cursor after it."""
+async def audit_page(shop: Shop, after: str | None) -> Page[AuditedRow]:
+    """A page of what an audit compares."""
+
+    async def rows(text: bytes, _: int) -> list[AuditedRow]:
+        node = NODE.decode(text)
+        lines = await _all_lines(shop, node, NO_LINKS)
+        return _audited_order(node) + [row for line in lines for row in _audited_line(line, node.id)]
+
     page_ = (await shop.query(OrdersPage, document(PATH, "AuditOrdersPage"), {"after": after})).orders
-    rows: list[AuditedRow] = []
-    for node in page_.nodes:
-        rows += _audited_order(node)
-        rows += [
-            row for line in await _all_lines(shop, node, NO_LINKS) for row in _audited_line(line, node.id)
-        ]
-    return rows, page_.page_info.next
+    return Page(await read_nodes(page_.nodes, rows), page_.page_info.next)
 
 
 LINES = {

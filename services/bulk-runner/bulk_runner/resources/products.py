@@ -12,10 +12,12 @@ from bulk_runner.resources.nodes import (
     LineKind,
     Nodes,
     Page,
+    ReadNode,
     Ref,
     as_asked,
     numeric_id,
     parent_id,
+    read_nodes,
     reference,
 )
 from shared.events import Resource
@@ -75,16 +77,19 @@ class PagedProduct(ProductNode, rename="camel", kw_only=True):
     variants: Nodes[VariantNode]
 
 
+NODE = msgspec.json.Decoder(PagedProduct)
+
+
 class ProductsPage(msgspec.Struct):
     """The answer of ProductsPage."""
 
-    products: Nodes[PagedProduct]
+    products: Nodes[msgspec.Raw]
 
 
 class ProductsById(msgspec.Struct):
     """The answer of ProductsById; None for a product that is gone."""
 
-    nodes: list[PagedProduct | None]
+    nodes: list[msgspec.Raw]
 
 
 class _Variants(msgspec.Struct):
@@ -99,27 +104,30 @@ class MoreVariants(msgspec.Struct):
 
 async def page(
     shop: Shop, search: str, after: str | None, sent_at: str, _: Collection[Resource] = ()
-) -> Page:
+) -> Page[Row]:
     """A page of products, each with all its variants."""
     variables = {"first": PAGE_SIZE, "after": after, "search": search}
     products = (await shop.query(ProductsPage, document(PATH, "ProductsPage"), variables)).products
-    return Page(await _rows(shop, products.nodes, sent_at), products.page_info.next)
+    return Page(await _read(shop, products.nodes, sent_at), products.page_info.next)
 
 
-async def by_ids(shop: Shop, ids: Sequence[int], sent_at: str, _: Collection[Resource] = ()) -> list[Row]:
+async def by_ids(
+    shop: Shop, ids: Sequence[int], sent_at: str, _: Collection[Resource] = ()
+) -> list[ReadNode[Row]]:
     """Those of the products that there are, each with all its variants."""
     gids = [f"gid://shopify/Product/{id_}" for id_ in ids]
     answer = await shop.query(ProductsById, document(PATH, "ProductsById"), {"ids": gids})
-    return await _rows(shop, [node for node in as_asked(gids, answer.nodes) if node], sent_at)
+    return await _read(shop, as_asked(gids, answer.nodes), sent_at)
 
 
-async def _rows(shop: Shop, nodes: Sequence[PagedProduct], sent_at: str) -> list[Row]:
-    rows: list[Row] = []
-    for ordinal, node in enumerate(nodes):
-        rows.append(product_row(node, sent_at, ordinal))
-        product_id = numeric_id(node.id)
-        rows += [variant_row(v, product_id, sent_at, ordinal) for v in await _all_variants(shop, node)]
-    return rows
+async def _read(shop: Shop, texts: Sequence[msgspec.Raw], sent_at: str) -> list[ReadNode[Row]]:
+    async def rows(text: bytes, ordinal: int) -> list[Row]:
+        node = NODE.decode(text)
+        product = product_row(node, sent_at, ordinal)
+        variants = await _all_variants(shop, node)
+        return [product, *(variant_row(variant, product.id, sent_at, ordinal) for variant in variants)]
+
+    return await read_nodes(texts, rows)
 
 
 async def _all_variants(shop: Shop, node: PagedProduct) -> list[VariantNode]:
@@ -183,14 +191,16 @@ def _audited_variant(node: VariantNode, product: str | None = None) -> list[Audi
     return [AuditedRow("product_variants", numeric_id(node.id), product_id, None, node.price)]
 
 
-async def audit_page(shop: Shop, after: str | None) -> tuple[list[AuditedRow], str | None]:
-    """A page of what an audit compares, and the cursor after it."""
+async def audit_page(shop: Shop, after: str | None) -> Page[AuditedRow]:
+    """A page of what an audit compares."""
+
+    async def rows(text: bytes, _: int) -> list[AuditedRow]:
+        node = NODE.decode(text)
+        variants = await _all_variants(shop, node)
+        return [*_audited_product(node), *(row for v in variants for row in _audited_variant(v, node.id))]
+
     page_ = (await shop.query(ProductsPage, document(PATH, "AuditProductsPage"), {"after": after})).products
-    rows: list[AuditedRow] = []
-    for node in page_.nodes:
-        rows += _audited_product(node)
-        rows += [row for v in await _all_variants(shop, node) for row in _audited_variant(v, node.id)]
-    return rows, page_.page_info.next
+    return Page(await read_nodes(page_.nodes, rows), page_.page_info.next)
 
 
 LINES = {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from bulk_runner.documents import document
-from bulk_runner.resources.nodes import MoneyBag, Nodes, Ref, amount, numeric_id
+from bulk_runner.resources.nodes import NULL, MoneyBag, Nodes, ReadNode, Ref, amount, numeric_id, read_nodes
 from shared.rows import RefundLineItemRow, RefundReadRow, Row
 
 if TYPE_CHECKING:  # a page is read through a shop; what it says is parsed without one
@@ -45,10 +45,13 @@ class _Refund(msgspec.Struct, rename="camel"):
     refund_line_items: Nodes[RefundLineNode]
 
 
+NODE = msgspec.json.Decoder(_Refund)
+
+
 class RefundLines(msgspec.Struct):
     """The answer of RefundLines; None for a refund that is gone by now."""
 
-    nodes: list[_Refund | None]
+    nodes: list[msgspec.Raw]
 
 
 class _Lines(msgspec.Struct, rename="camel"):
@@ -61,22 +64,24 @@ class MoreRefundLines(msgspec.Struct):
     refund: _Lines | None
 
 
-async def refund_line_rows(shop: Shop, refunds: Sequence[RefundOf], sent_at: str) -> list[Row]:
-    """The lines of the refunds, and a mark for each refund that they are all there."""
+async def read_refunds(shop: Shop, refunds: Sequence[RefundOf], sent_at: str) -> list[ReadNode[Row]]:
+    """A node for each of the refunds: its lines, and a mark that they are all there."""
     groups = [refunds[start : start + AT_ONCE] for start in range(0, len(refunds), AT_ONCE)]
-    answers = await asyncio.gather(*(_rows_of(shop, group, sent_at) for group in groups))
-    return [row for rows in answers for row in rows]
+    answers = await asyncio.gather(*(_read(shop, group, sent_at) for group in groups))
+    return [node for nodes in answers for node in nodes]
 
 
-async def _rows_of(shop: Shop, refunds: Sequence[RefundOf], sent_at: str) -> list[Row]:
+async def _read(shop: Shop, refunds: Sequence[RefundOf], sent_at: str) -> list[ReadNode[Row]]:
     ids = [f"gid://shopify/Refund/{refund.id}" for refund in refunds]
     answer = await shop.query(RefundLines, document(PATH, "RefundLines"), {"ids": ids})
-    rows: list[Row] = []
-    for refund, node in zip(refunds, answer.nodes, strict=True):
-        if node is not None:
-            rows += [_row(line, refund, sent_at) for line in await _all_lines(shop, node)]
-        rows.append(RefundReadRow(sent_at, refund.id))
-    return rows
+
+    async def rows(text: bytes, place: int) -> list[Row]:
+        lines = [] if text == NULL else await _all_lines(shop, NODE.decode(text))
+        refund = refunds[place]
+        return [*(_row(line, refund, sent_at) for line in lines), RefundReadRow(sent_at, refund.id)]
+
+    nodes = await read_nodes(answer.nodes, rows)
+    return [replace(node, root=refund.order_id) for refund, node in zip(refunds, nodes, strict=True)]
 
 
 async def _all_lines(shop: Shop, node: _Refund) -> list[RefundLineNode]:
