@@ -297,6 +297,14 @@ MUTATIONS = (
         "tests/test_set_aside.py::test_what_an_audit_cannot_read_is_not_equal",
     ),
     Mutation(
+        "never equal without being read, of a file",
+        "a line that an audit cannot read is left out of the comparison",
+        f"{RUNNER}/on_bulk_ready.py",
+        "                await put([unproven(operation.resource, line) for line in unread])",
+        "                pass",
+        "tests/test_set_aside.py::test_what_an_audit_cannot_read_of_a_file_is_not_equal",
+    ),
+    Mutation(
         "one store never touches another",
         "the end of one store deletes the rows of all",
         STAGE,

@@ -115,6 +115,28 @@ async def test_what_an_audit_cannot_read_is_not_equal(services, database_url, un
         await until(store.is_live, WITHIN)
 
 
+async def test_what_an_audit_cannot_read_of_a_file_is_not_equal(services, database_url, until):
+    """The same of a bulk file's line: the first audit differs, the next one, of a better file, does not."""
+    await services.start_all()
+    async with make_store(services, orders=12) as store:
+        await store.connect()
+        await until(store.is_live, WITHIN)
+        nodes = await customer_lines(store)
+        nodes[0]["updatedAt"] = "never"
+        await store.post("load", bulk={"customers": "".join(json.dumps(node) + "\n" for node in nodes)})
+        await audit(store)
+        await until(lambda: shows(store, "attention", "set_aside"), WITHIN)
+        await until(lambda: audited_equal(store), WITHIN)
+
+        _, tables, *_ = await store.db.fetch("select tables from control.audits order by id")
+        checks = {check["table"]: check for check in json.loads(tables["tables"])}
+        assert not checks["customers"]["equal"]
+        assert checks["customers"]["different"] == 1
+        assert await store.differences() == []
+        await replay_all(database_url, await open_letters(store), drop)
+        await until(store.is_live, WITHIN)
+
+
 async def test_an_order_that_postgres_refuses_at_the_last_step_is_healed(services, database_url, until):
     """By a constraint of the database's owner: all else lands; a replay heals once the constraint is gone."""
     await services.start_all()
