@@ -121,10 +121,9 @@ async def _form(request: Request) -> dict[str, str]:
 
 
 def listen(settings: Settings) -> socket.socket:
-    sock = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((settings.host.strip("[]"), settings.port))
-    return sock
+    """A socket that takes connections from now on; who comes before the server runs waits in its queue."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return socket.create_server((settings.host.strip("[]"), settings.port), family=family)
 
 
 def server(app: Starlette) -> uvicorn.Server:

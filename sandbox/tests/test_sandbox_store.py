@@ -5,9 +5,10 @@ import sys
 import pytest
 
 from sandbox import money, truth
+from sandbox.app import listen
 from sandbox.arithmetic import line_total
 from sandbox.generate import RECENT, generate, tally_of
-from sandbox.settings import parse
+from sandbox.settings import Settings, parse
 
 ANCHOR = 1_795_000_000
 
@@ -122,3 +123,12 @@ def test_a_busy_port_is_one_line_and_exit_code_2():
     assert done.returncode == 2
     assert "--bind" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_port_is_taken_before_the_server_runs():
+    """A client that comes at once waits instead of being refused; another sandbox does not get the port."""
+    with listen(Settings(bind="127.0.0.1:0")) as sock:
+        host, port = sock.getsockname()
+        socket.create_connection((host, port), timeout=5).close()
+        with pytest.raises(OSError, match="in use"):
+            listen(Settings(bind=f"{host}:{port}"))

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -274,10 +273,9 @@ async def test_during_a_long_outage_a_living_token_is_used_and_a_dead_one_is_not
     await account.sandbox("PATCH", "/faults", token_http={"status": 503})
     await account.ends_in(60)
     assert await account.tokens.access_token(account.id) == first
-    asked, began = await account.asked(), time.monotonic()
+    asked = await account.asked()
     assert await account.tokens.access_token(account.id) == first  # without asking at once again
     assert await account.asked() == asked
-    assert time.monotonic() - began < 1
     await account.ends_in(-1)
     with pytest.raises(ShopifyUnavailableError):
         await account.tokens.access_token(account.id)

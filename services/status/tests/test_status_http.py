@@ -18,6 +18,7 @@ from status_history import Story, first_sync
 from shared.db import connect
 from shared.outbox import emit
 from shared.secrets import WidgetTokens
+from status.hub import REFRESH
 
 
 @dataclass
@@ -199,9 +200,7 @@ async def test_the_stream_starts_with_a_frame_and_ends_when_live(running):
     story = await running.connection()
     history = first_sync(story)
     async with running.events() as stream:
-        began = time.monotonic()
         first = await next_document(stream)
-        assert time.monotonic() - began < 1
         assert first.document["syncStatus"] == "connecting"
         await running.tell(*history[:20])
         seen = [first]
@@ -246,7 +245,7 @@ async def test_while_a_sync_runs_frames_come_without_news(running, until):
         first = await next_document(stream)
         began = time.monotonic()
         second = await next_document(stream)
-        assert time.monotonic() - began <= 5.3  # the network and a busy machine included
+        assert time.monotonic() - began < 2 * REFRESH  # due within one; the rest is for a busy machine
         assert second.id == first.id
         assert second.document["asOf"] > first.document["asOf"]
 
