@@ -27,6 +27,35 @@ async def test_a_connected_store_goes_live_with_every_row_equal(services, until)
         assert await store.db.fetchval("select equal from control.audits order by id desc limit 1")
 
 
+async def test_an_empty_store_goes_live_with_every_table_compared(services, until):
+    """Nothing at the store and nothing here is equal: a line for each table, and 100 percent."""
+    await services.start_all("ingress", "bulk-runner", "promoter", "status")
+    async with make_store(services, orders=0, customers=0, products=0) as store:
+        await store.connect()
+        await until(store.is_live, LIVE_WITHIN)
+        url = f"{services.status_url}/api/sync/{store.brand}/status"
+
+        async def progress():
+            return (await store.http.get(url, headers=services.headers)).json()
+
+        async def is_shown_live():
+            return (await progress())["syncStatus"] == "live"
+
+        await until(is_shown_live)
+        shown = await progress()
+        assert shown["percent"] == 100
+        assert [
+            (line["table"], line["shopifyCount"], line["equal"]) for line in shown["audit"]["tables"]
+        ] == [
+            ("customers", 0, True),
+            ("order_line_items", 0, True),
+            ("orders", 0, True),
+            ("product_variants", 0, True),
+            ("products", 0, True),
+            ("refunds", 0, True),
+        ]
+
+
 async def test_recent_orders_come_before_the_history(services, until):
     """Before the history has loaded, recent orders are in the table, the newest of all among them."""
     await services.start_all()

@@ -286,7 +286,16 @@ select c.sync_status <> 'live'
 from control.connections c
 where c.id = $1 and c.removed_at is null;
 
--- compare_tables: Shopify's rows beside ours, summed up by table (stage.judge_audit says how a row is judged)
+-- compare_tables: Shopify's rows beside ours, summed up by table (stage.judge_audit says how a row is judged).
+-- What was read and is empty on both sides is a line, too, so that an empty store is proven like any other
+with read as (
+    select t.table_name
+    from (
+        values ('orders', 'orders'), ('orders', 'order_line_items'), ('orders', 'refunds'),
+            ('customers', 'customers'), ('products', 'products'), ('products', 'product_variants')
+    ) as t (resource, table_name)
+    where t.resource in (select resource from control.bulk_operations where job_id = $1 and state = 'staged')
+)
 select
     table_name,
     count(*) filter (where at_shopify and (here or missing)) as shopify_count,
@@ -297,7 +306,8 @@ select
     count(*) filter (where missing) as missing,
     count(*) filter (where different) as different,
     count(*) filter (where extra) as extra
-from stage.judge_audit($1, $2)
+from read
+full join stage.judge_audit($1, $2) using (table_name)
 group by table_name
 order by table_name;
 
