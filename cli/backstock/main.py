@@ -173,7 +173,7 @@ def status(
         return await api.progress(brand), await api.dashboard(brand)
 
     document, dashboard = _call(work)
-    console.print(bars(document))
+    console.print(bars(document, console.width))
     console.print(f"Dashboard: {dashboard}", soft_wrap=True, markup=False, highlight=False)
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from backstock.api import Progress, Resource
 
 LINE_EVERY_PERCENT = 5  # a log gets a line at each such step, and at each change of phase
-BAR_WIDTH = 36  # characters
+BAR_WIDTH = 36  # characters at most; figures come first where there is less room
+NARROW = 60  # characters; below there is room for the figures that matter most, and none for bars
 
 
 async def watch(console: Console, documents: AsyncIterator[Progress]) -> Progress | None:
@@ -29,7 +30,7 @@ async def watch(console: Console, documents: AsyncIterator[Progress]) -> Progres
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
             async for last in documents:
-                live.update(bars(last), refresh=True)
+                live.update(bars(last, console.width), refresh=True)
         return last
     shown = None
     async for last in documents:
@@ -39,16 +40,20 @@ async def watch(console: Console, documents: AsyncIterator[Progress]) -> Progres
     return last
 
 
-def bars(document: Progress) -> RenderableType:
+def bars(document: Progress, width: int) -> RenderableType:
     """The whole sync, a bar for each resource with its counts, rate and time to go, and what is wrong."""
+    wide = width >= NARROW
     table = Table.grid(padding=(0, 2))
-    for justify in ("left", "left", "right", "right", "right", "right"):
-        table.add_column(justify=justify, no_wrap=True)
-    table.add_row(
-        "all", _bar(document.percent), f"{math.floor(document.percent)} %", "", "", "", style="bold"
-    )
-    for resource in document.resources:
-        table.add_row(resource.name, _bar(resource.percent), *_facts(resource))
+    table.add_column(no_wrap=True)
+    if wide:
+        table.add_column(max_width=BAR_WIDTH)
+    for _ in range(4 if wide else 2):
+        table.add_column(justify="right", no_wrap=True)
+    rows = [_row(resource) for resource in document.resources]
+    for name, percent, *facts in [("all", document.percent, "", "", ""), *rows]:
+        figures = [f"{math.floor(percent)} %", *facts]
+        cells = [ProgressBar(total=100, completed=percent), *figures] if wide else figures[:2]
+        table.add_row(name, *cells, style="bold" if name == "all" else None)
     notes = [Text(note, style="yellow") for note in _notes(document)]
     wrong = [Text(error, style="red")] if (error := _error(document)) else []
     return Group(Text(_headline(document), style="bold"), table, *notes, *wrong)
@@ -87,18 +92,14 @@ def _step(document: Progress) -> tuple[object, ...]:
     return document.sync_status, int(document.percent // LINE_EVERY_PERCENT), phases, error
 
 
-def _bar(percent: float) -> ProgressBar:
-    return ProgressBar(total=100, completed=percent, width=BAR_WIDTH)
-
-
-def _facts(resource: Resource) -> tuple[str, str, str, str]:
-    """Percent, counts, rate, time to go or else what happens to it."""
+def _row(resource: Resource) -> tuple[str, float, str, str, str]:
+    """Name, percent, counts, rate, time to go; what happens to it where one of the last two is unknown."""
     expected = "?" if resource.expected is None else f"{resource.expected:,}"
     rate = f"{resource.rate_per_second:,.0f}/s" if resource.rate_per_second else ""
     left = f"{_duration(resource.eta_seconds)} left" if resource.eta_seconds else ""
     counts = f"{resource.promoted:,} of {expected}"
     phase = resource.phase.replace("_", " ")
-    return f"{math.floor(resource.percent)} %", counts, rate, left or phase
+    return resource.name, resource.percent, counts, rate or (phase if left else ""), left or phase
 
 
 def _duration(seconds: float) -> str:

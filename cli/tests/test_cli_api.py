@@ -199,7 +199,7 @@ async def test_bars_show_what_is_left_and_what_is_wrong():
     doc["resources"].append({"name": "products", "phase": "waiting_for_slot"})
     doc["limits"] = {"historyLimitedTo60Days": True, "missingScopes": ["read_all_orders"]}
     screen = io.StringIO()
-    Console(file=screen, width=110).print(bars(msgspec.convert(doc, Progress)))
+    Console(file=screen, width=110).print(bars(msgspec.convert(doc, Progress), 110))
     for text in (
         "20 of 200",
         "1,234/s",
@@ -209,6 +209,21 @@ async def test_bars_show_what_is_left_and_what_is_wrong():
         "No token. Connect again.",
     ):
         assert text in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("width", "figures"), [(80, "1,234,567 of 7,654,321|1,234/s|0:01:01 left"), (40, "16 %")]
+)
+async def test_a_narrow_terminal_cuts_no_figure(width, figures):
+    """Bars shrink, and go where there is no room; every figure that is shown is whole, in one line."""
+    doc = document(10)
+    size = {"promoted": 1_234_567, "expected": 7_654_321, "percent": 16.1}
+    doc["resources"] = [{"name": "customers", "ratePerSecond": 1234.4, "etaSeconds": 61} | size]
+    screen = io.StringIO()
+    Console(file=screen, width=width).print(bars(msgspec.convert(doc, Progress), width))
+    line = next(line for line in screen.getvalue().splitlines() if "customers" in line)
+    assert "…" not in screen.getvalue()
+    assert all(text in line for text in ["1,234,567 of 7,654,321", *figures.split("|")])
 
 
 async def test_a_terminal_shows_the_newest_state():
