@@ -74,6 +74,7 @@ MAY_CALL = {
     "stage.take_object(bigint,text,bigint)": {"backstock_promoter"},
     "stage.trust_audit(bigint)": {"backstock_promoter"},
     "stage.judge_audit(bigint,bigint)": {"backstock_bulk_runner"},
+    "control.must_be_erased(bigint,bigint[])": set(map(role_of, SERVICES)),
     "shopify.brand_connection()": {"backstock_bulk_runner", "backstock_status", "backstock_dashboard"},
 }
 SECRETS = ("access_token", "refresh_token")

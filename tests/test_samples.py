@@ -363,10 +363,17 @@ async def test_privacy_requests_and_the_apps_own_topics(delivered):
     row = await delivered.store.db.fetchrow("select sync_status, access_token from control.connections")
     assert (row["sync_status"], row["access_token"]) == ("removed", None)
 
-    await delivered.send(
-        "shop__redact", second=6
-    )  # 48 hours after an uninstall: nobody is connected any more
-    assert await delivered.value("select count(*) from control.compliance_requests") == 4
+
+async def test_privacy_requests_come_after_an_uninstall(delivered):
+    """The shop's comes 48 hours after it: nobody is connected any more, and the rows are still here."""
+    await delivered.send("customers__create")
+    await delivered.send("app__uninstalled", second=1)
+    await delivered.send("customers__redact", second=2)
+    redacted = {row["id"]: row["redacted_at"] for row in await delivered.rows("customers")}
+    assert redacted == {191167: SENT.replace(second=2), CUSTOMER: None}
+    await delivered.send("shop__redact", second=3)
+    assert await delivered.rows("customers") == []
+    assert await delivered.value("select count(*) from control.compliance_requests") == 2
 
 
 def test_every_webhook_sample_is_used():

@@ -125,7 +125,11 @@ async def set_all_aside(
 async def set_aside(
     tx: Connection, aside: Aside, service: Service, connection_id: int, vault: TokenVault, job_id: int | None
 ) -> None:
-    """Keep a text of Shopify's, encrypted, so that the rest can go on. The caller then reconsiders."""
+    """Keep a text of Shopify's, encrypted, so that the rest can go on. The caller then reconsiders.
+
+    Of somebody whose data Shopify has had erased only the reason is kept.
+    """
+    await tx.execute(queries["keep_while_not_erased"], connection_id)
     mentions = sorted({int(found) for found in _ID.findall(aside.text)})[:MOST_MENTIONS]
     await tx.execute(
         queries["bury"],
@@ -141,6 +145,7 @@ async def set_aside(
         [number for number in mentions if number < 2**63],
     )
     await tx.execute(queries["letter_of_job"], aside.key, service, job_id, None)
+    await tx.execute(queries["erase_at_once"], aside.key, service)
 
 
 async def read_again(
@@ -178,9 +183,17 @@ async def drop_all(tx: Connection, connection_id: int) -> None:
     await tx.execute(queries["drop_letters_of"], connection_id)
 
 
-async def erase(tx: Connection, connection_id: int, ids: Sequence[int]) -> None:
-    """Close and erase the texts of a connection that mention one of Shopify's ids."""
-    await tx.execute(queries["erase_letters"], connection_id, ids)
+async def erase(tx: Connection, connection_id: int, ids: Sequence[int] | None) -> None:
+    """Close and erase the texts of a connection that mention one of Shopify's ids; None: all its letters.
+
+    The request must be in `stage.redactions`, or the connection removed, when the transaction ends: then no
+    text that is set aside later is kept either.
+    """
+    await tx.execute(queries["erase_while_none_is_kept"], connection_id)
+    if ids is None:
+        await drop_all(tx, connection_id)
+    else:
+        await tx.execute(queries["erase_letters"], connection_id, ids)
 
 
 def describe(error: Exception) -> str:

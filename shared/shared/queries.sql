@@ -111,6 +111,18 @@ set
     replayed_at = null,
     dropped_at = null;
 
+-- keep_while_not_erased: letters that are written and privacy requests wait for each other: either the request
+-- finds the letter, or the letter finds the request
+select pg_advisory_xact_lock_shared(1398292817, $1::int);
+
+-- erase_while_none_is_kept: the other side
+select pg_advisory_xact_lock(1398292817, $1::int);
+
+-- erase_at_once: a text that comes after the privacy request about somebody whom it mentions
+update control.dead_letters
+set dropped_at = now(), sealed = null, payload = '', mentions = '{}'
+where event_id = $1 and service = $2 and control.must_be_erased(connection_id, mentions);
+
 -- mark_handled: for the sweeper; a replay takes it out again
 insert into control.inbox (event_id, service) values ($1, $2) on conflict do nothing;
 

@@ -1,6 +1,9 @@
 -- connections_of_shops: which connection a shop's webhooks belong to
 select id, brand_id, shop, scopes from control.connections where shop = any($1) and removed_at is null;
 
+-- removed_connections: what a shop was connected to before; its rows are still there
+select id, brand_id from control.connections where shop = $1 and removed_at is not null order by id;
+
 -- connection_to_apply: a store whose webhook is read again
 select id, brand_id, shop, scopes from control.connections where id = $1 and removed_at is null;
 

@@ -40,7 +40,7 @@ from ingress.payloads import (
 )
 from ingress.signatures import is_webhook_signed, shop_domain
 from shared.db import Connection, Pool, load_queries
-from shared.dead_letters import Aside, drop_all, erase, set_aside
+from shared.dead_letters import Aside, erase, set_aside
 from shared.errors import BadPayloadError
 from shared.events import BulkFinished, ScopesGranted, StagedBatch
 from shared.http import PROBLEM_JSON, ProblemError
@@ -157,7 +157,7 @@ class Inlet:
             rows = await tx.fetch(queries["connections_of_shops"], sorted(by_shop))
             connections = {row["shop"]: row for row in rows}
             for shop, deliveries in by_shop.items():
-                outcomes |= await _store_for_shop(tx, connections.get(shop), deliveries, self.vault)
+                outcomes |= await _store_for_shop(tx, shop, connections.get(shop), deliveries, self.vault)
         return [outcomes[id(delivery)] for delivery in group]
 
 
@@ -175,9 +175,14 @@ def _as_set_aside(delivery: Delivery, error: Exception) -> Delivery:
 
 
 async def _store_for_shop(
-    tx: Connection, connection: asyncpg.Record | None, deliveries: Sequence[Delivery], vault: TokenVault
+    tx: Connection,
+    shop: str,
+    connection: asyncpg.Record | None,
+    deliveries: Sequence[Delivery],
+    vault: TokenVault,
 ) -> dict[int, Outcome]:
     if connection is None:
+        await _erase_what_stayed(tx, shop, deliveries)
         for delivery in deliveries:
             await _note_compliance(tx, None, delivery)
         return {id(d): _without_connection(d) for d in deliveries}
@@ -195,6 +200,7 @@ async def apply(
     if rows := [row for d in fresh for row in d.change.rows]:
         await _stage(tx, connection, rows)
         await _erase_letters(tx, connection["id"], rows)
+        await _erase_what_stayed(tx, connection["shop"], fresh)
     for delivery in fresh:
         await _note_compliance(tx, connection["id"], delivery)
         if delivery.error:
@@ -245,7 +251,7 @@ async def _erase_letters(tx: Connection, connection_id: int, rows: Sequence[Any]
     """A privacy request reaches the texts that were set aside, too."""
     for row in rows:
         if isinstance(row, RedactionRow) and row.whole_shop:
-            await drop_all(tx, connection_id)
+            await erase(tx, connection_id, None)
         elif isinstance(row, RedactionRow):
             ids = [*row.order_ids, *([row.customer_id] if row.customer_id else [])]
             await erase(tx, connection_id, ids)
@@ -253,16 +259,34 @@ async def _erase_letters(tx: Connection, connection_id: int, rows: Sequence[Any]
         await reconsider(tx, connection_id)
 
 
+async def _erase_what_stayed(tx: Connection, shop: str, deliveries: Sequence[Delivery]) -> None:
+    """A privacy request is about the rows of disconnected brands, too: most come when the app is gone."""
+    rows = [row for d in deliveries for row in d.change.rows if isinstance(row, RedactionRow)]
+    if not rows:
+        return
+    for connection in await tx.fetch(queries["removed_connections"], shop):
+        await _stage(tx, connection, rows)
+        await _erase_letters(tx, connection["id"], rows)
+
+
 async def _note_compliance(tx: Connection, connection_id: int | None, delivery: Delivery) -> None:
-    if isinstance(delivery.change.effect, ComplianceRequest):
-        await tx.execute(
-            queries["note_compliance_request"],
-            connection_id,
-            delivery.shop,
-            delivery.webhook_id,
-            delivery.topic,
-            delivery.change.effect.subject,
-        )
+    effect = delivery.change.effect
+    if isinstance(effect, ComplianceRequest):
+        subject = effect.subject
+    elif connection_id is None and delivery.topic in COMPLIANCE_TOPICS:
+        # Nobody is connected whose letter it could be, and Shopify gives up after some hours.
+        subject = {"unreadable": True}
+        log.warning("webhook.privacy_request_unreadable", shop=delivery.shop, topic=delivery.topic)
+    else:
+        return
+    await tx.execute(
+        queries["note_compliance_request"],
+        connection_id,
+        delivery.shop,
+        delivery.webhook_id,
+        delivery.topic,
+        subject,
+    )
 
 
 async def _put_aside(

@@ -259,6 +259,36 @@ async def test_a_disconnected_store_keeps_its_data_and_nothing_else(ingress, unt
     await until(lambda: _registered(ingress))
 
 
+async def test_privacy_requests_reach_what_stayed_of_disconnected_brands(ingress):
+    """Shopify sends them after the app is gone: the rows of each brand that the shop had are meant."""
+    shop, other = await ingress.new_shop(), await ingress.new_shop()
+    for brand, of in (("first", shop), ("second", shop), ("other", other)):
+        id_ = (await ingress.connect(of, brand)).json()["connectionId"]
+        assert (await ingress.call("DELETE", f"/api/connections/{id_}")).status_code == 204
+    customer = b'{"customer": {"id": 5, "email": "a@example.com"}, "orders_to_redact": [1]}'
+    assert (await ingress.webhook(shop, "customers/redact", customer)).status_code == 200
+    assert (await ingress.webhook(shop, "shop/redact", b'{"shop_id": 1}', id_="w-2")).status_code == 200
+    staged = await ingress.db.fetch(
+        "select c.brand_id, r.customer_id, r.order_ids, r.whole_shop from stage.redactions r "
+        "join control.batches b on b.id = r.batch_id join control.connections c on c.id = b.connection_id "
+        "join control.outbox o on (o.payload::jsonb ->> 'batch_id')::bigint = b.id "
+        "where o.event_type = 'StagedBatch' order by b.id"
+    )
+    assert [tuple(row) for row in staged] == [
+        ("first", 5, [1], False),
+        ("second", 5, [1], False),
+        ("first", None, [], True),
+        ("second", None, [], True),
+    ]
+    assert (await ingress.webhook(shop, "customers/redact", b'{"customer": 5}', id_="w-3")).status_code == 200
+    noted = await ingress.db.fetch("select subject from control.compliance_requests order by id")
+    assert [json.loads(row["subject"]) for row in noted] == [
+        {"customer": 5, "orders": [1], "dataRequest": None},
+        {"shop": True},
+        {"unreadable": True},
+    ]
+
+
 async def _registered(ingress):
     return await ingress.db.fetchval("select count(*) = 17 from control.webhook_subscriptions")
 

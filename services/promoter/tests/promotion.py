@@ -194,13 +194,18 @@ class Store:
 
     async def promote(self, rows: list[Row], source: str = "webhook") -> dict[str, int]:
         """A batch of its own; returns what was written."""
-        batch = await self.db.fetchval(
+        return await self.promote_staged(await self.stage(rows, source))
+
+    async def stage(self, rows: list[Row], source: str = "webhook") -> int:
+        """A batch of its own that waits; returns its id."""
+        batch: int = await self.db.fetchval(
             "insert into control.batches (connection_id, source, rows) values ($1, $2, $3) returning id",
             self.connection_id,
             source,
             count(rows),
         )
-        return await self._promote(batch, rows)
+        await stage(self.db, batch, rows)  # type: ignore[arg-type] - a connection without a pool
+        return batch
 
     async def operation(self) -> int:
         """A bulk operation; its batches follow."""
@@ -230,12 +235,14 @@ class Store:
             count(rows),
             closes,
         )
-        return await self._promote(batch, rows)
+        await stage(self.db, batch, rows)  # type: ignore[arg-type] - a connection without a pool
+        return await self.promote_staged(batch)
 
-    async def _promote(self, batch: int, rows: list[Row]) -> dict[str, int]:
+    async def promote_staged(self, batch: int) -> dict[str, int]:
+        """Promote what was staged; returns what was written."""
         async with self.db.transaction():
-            await stage(self.db, batch, rows)  # type: ignore[arg-type] - a connection without a pool
-            if len(rows) > FEW or not rows:
+            rows = await self.db.fetchval("select rows from control.batches where id = $1", batch)
+            if not 0 < sum(rows.values()) <= FEW:
                 await self.db.execute(queries["plan_anew"])
             written: dict[str, int] = await self.db.fetchval("select stage.promote($1)", batch)
         return written

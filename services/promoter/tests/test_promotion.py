@@ -499,6 +499,18 @@ async def test_a_shop_redaction_deletes_one_store_only(db):
         assert await db.fetchval(counts.format(table), other.connection_id) == 1, table
 
 
+async def test_what_was_staged_before_a_shop_redaction_does_not_come_back(store):
+    """A batch that waits for its promotion is emptied of what Shopify sent before the request."""
+    before = [*order(updated=10, lines=(11,), refunds=(21,)), customer(updated=10), *product(updated=10)]
+    waiting = [await store.stage(before), await store.stage([customer(2, updated=30)])]
+    await store.promote([redacted(20, shop=True)])
+    for batch in waiting:
+        await store.promote_staged(batch)
+    assert {table: await store.ids(table) for table in TABLES} == {table: [] for table in TABLES} | {
+        "customers": [2]
+    }
+
+
 async def test_two_stores_with_the_same_ids_never_touch_each_other(db):
     """Newer copies, deletes, closings and redactions of one store leave the other as it was."""
     mine, other = await new_store(db), await new_store(db)

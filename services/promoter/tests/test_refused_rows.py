@@ -180,6 +180,25 @@ async def test_a_privacy_request_counts_though_an_order_beside_it_is_refused(sto
     assert await store.ids("orders") == [1]
 
 
+@pytest.mark.parametrize("request_is", ["promoted", "staged", "removed"])
+async def test_nothing_is_set_aside_of_whom_a_privacy_request_was_about(store, pool, request_is):
+    """The request is done, or waits, or the store is gone: of the refused order only the reason is kept."""
+    await store.db.execute(NO_RICH)
+    event = await staged(store, order(1001, updated=10, total_price="2000", email=EMAIL))
+    if request_is == "removed":
+        await store.db.execute("update control.connections set removed_at = now()")
+    else:
+        request = await store.stage([redacted(30, 7, [1001])])
+        if request_is == "promoted":
+            await store.promote_staged(request)
+    await on_staged_batch(event, pool, VAULT)
+    (letter,) = await letters(store)
+    assert (letter["sealed"], letter["payload"], letter["mentions"]) == (None, "", [])
+    assert letter["dropped_at"]
+    assert "no_rich" in letter["error"]
+    assert await store.db.fetchval("select problem from control.connections") is None
+
+
 async def test_the_batches_of_a_file_close_though_a_line_is_refused(store, pool):
     """Lines that come after their order go aside together; other orders have theirs, and old lines go."""
     await store.db.execute(FEW_PIECES)

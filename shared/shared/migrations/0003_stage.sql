@@ -807,6 +807,8 @@ end $$;
 -- not come yet gets a row that nobody sees (deleted long ago), which remembers the request.
 create function stage.promote_redactions(b control.batches) returns void
 language plpgsql as $$
+declare
+    staged text;
 begin
     insert into shopify.customers as t (connection_id, id, redacted_at, deleted_at, source, sent_at, revision)
     select distinct on (s.customer_id)
@@ -834,6 +836,18 @@ begin
     set email = null, phone = null, note = null, redacted_at = excluded.redacted_at, synced_at = now();
 
     if exists (select from stage.redactions s where s.batch_id = b.id and s.whole_shop) then
+        -- First what waits to be promoted: else it would bring rows back.
+        foreach staged in array array[
+            'orders', 'order_line_items', 'refunds', 'refund_line_items', 'customers', 'products',
+            'product_variants', 'customer_summaries', 'customer_tags'
+        ] loop
+            execute format(
+                'delete from stage.%I s using control.batches o, stage.redactions r '
+                'where r.batch_id = $1 and r.whole_shop and o.connection_id = $2 and o.promoted_at is null '
+                'and s.batch_id = o.id and s.sent_at <= r.sent_at', staged
+            )
+            using b.id, b.connection_id;
+        end loop;
         delete from shopify.product_variants where connection_id = b.connection_id;
         delete from shopify.products where connection_id = b.connection_id;
         delete from shopify.customers where connection_id = b.connection_id;

@@ -17,6 +17,28 @@ create index dead_letters_open on control.dead_letters (connection_id)
 where replayed_at is null and dropped_at is null;
 create index dead_letters_mentions on control.dead_letters using gin (mentions) where sealed is not null;
 
+-- Whether a text with these ids may not be kept: its store is gone, or a privacy request, promoted or still
+-- staged, is about somebody or something that it mentions.
+create function control.must_be_erased(connection bigint, ids bigint[]) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select
+        exists (select from control.connections where id = connection and removed_at is not null)
+        or exists (
+            select from shopify.customers
+            where connection_id = connection and id = any(ids) and redacted_at is not null
+        )
+        or exists (
+            select from shopify.orders
+            where connection_id = connection and id = any(ids) and redacted_at is not null
+        )
+        or exists (
+            select from stage.redactions r
+            join control.batches b on b.id = r.batch_id
+            where b.connection_id = connection and (r.customer_id = any(ids) or r.order_ids && ids)
+        )
+$$;
+revoke execute on function control.must_be_erased(bigint, bigint[]) from public;
+
 alter table control.connections add column trouble jsonb;
 comment on column control.connections.trouble is 'What its open dead letters amount to; null while there are none.';
 

@@ -68,6 +68,7 @@ begin
             perform control.allow(service, 'select, insert, update', 'control.outbox');
             perform control.allow(service, 'select, insert, update', 'control.leases');
             perform control.allow(service, 'select, insert, update', 'control.dead_letters');
+            execute format('grant execute on function control.must_be_erased(bigint, bigint[]) to %I', service);
             perform control.allow(service, 'select', 'control.audits');
             perform control.allow(service, format('select (%s)', open_columns), 'control.connections');
             -- A message that nobody can handle fails its job, whoever buries it.
