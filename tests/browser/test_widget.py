@@ -113,6 +113,38 @@ async def test_an_expired_token_is_renewed_by_the_page(stage, chromium, slow):
     assert f"backstock status {slow.brand}" in await chromium.run(
         "return document.querySelector('#progress').shadowRoot.querySelector('.error').textContent"
     )
+    # No zeros, which would say that the store is empty.
+    assert await chromium.run("return document.querySelector('#page').innerText.includes('Orders')") is False
+
+
+ACCENT_DOTS = """
+const canvas = document.querySelector("#chart canvas");
+const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+let dots = 0;
+for (let at = 0; at < data.length; at += 4) dots += data[at] === 13 && data[at + 1] === 122;
+return dots;
+"""
+
+
+async def test_a_live_dashboard_says_of_when_its_figures_are(stage, chromium, until):
+    """The proof bears its time, as orders come after it; a single day is drawn; months are called so."""
+    async with make_store(stage.services, orders=0, customers=0, products=1) as store:
+        await store.connect()
+        await until(store.is_live, LIVE_WITHIN)
+        await store.post("orders")
+        await chromium.media(color_scheme="light")
+        await chromium.open(stage.dashboard(store.brand))
+        await chromium.sees("document.querySelectorAll('#newest time').length === 1")
+        proven = "document.querySelector('#proven')"
+        await chromium.sees(f"{proven}.innerText.includes('0 of 0 orders')")
+        assert "compared" in await chromium.run(f"return {proven}.innerText")
+        assert "0 as of" in await chromium.run("return document.querySelector('#resources').innerText")
+        assert await chromium.run(ACCENT_DOTS) > 0
+        await chromium.run("document.querySelector('#span input[value=all]').click()")
+        title = await chromium.run("return document.querySelector('#chart-title').textContent")
+        assert title == "Orders per month"
+        assert chromium.errors() == []
+        await chromium.media()
 
 
 async def test_texts_are_the_pages_language_and_unknown_phases_are_words(stage, chromium, slow):
@@ -131,6 +163,22 @@ async def test_texts_are_the_pages_language_and_unknown_phases_are_words(stage, 
     assert "Einzelheiten" in shown
     assert "undefined" not in shown
     assert "{n}" not in shown
+
+
+async def test_a_narrow_place_and_a_page_from_right_to_left(stage, chromium, slow):
+    """A name and its count share a line, the count at the edge; a milestone's dot keeps off its text."""
+    await chromium.open(f"{stage.url}?brand={slow.brand}")
+    await chromium.run(f"{WIDGET}.style.width = '320px'; document.dir = 'rtl'", slow.brand)
+    await chromium.sees(f"{INSIDE}?.querySelector('.rows').offsetHeight > 0", slow.brand)
+    name, count, rows, dot = await chromium.run(
+        f"const root = {INSIDE}, box = (what) => root.querySelector(what).getBoundingClientRect().toJSON();"
+        "const dot = getComputedStyle(root.querySelector('li'), '::before').marginLeft;"
+        "return [box('.name'), box('.count'), box('.rows'), dot]",
+        slow.brand,
+    )
+    assert name["top"] == pytest.approx(count["top"], abs=3)
+    assert count["left"] == pytest.approx(rows["left"], abs=1)
+    assert dot == "6px"
 
 
 async def test_keyboard_and_reduced_motion(stage, chromium, slow):

@@ -37,6 +37,12 @@ export class OrdersChart {
     return [this.#slots.map((slot) => slot.second), this.#slots.map((slot) => slot.orders)];
   }
 
+  // An area needs two days: the only one that is known so far is a dot.
+  #alone() {
+    const known = this.#slots.flatMap(({ orders }, index) => (orders === null ? [] : [index]));
+    return known.length === 1 ? known : [];
+  }
+
   #size() {
     return { width: Math.max(this.#box.clientWidth, 260), height: Math.max(this.#box.clientHeight, 200) };
   }
@@ -70,7 +76,7 @@ export class OrdersChart {
       series: [
         {},
         { stroke: resolve("--accent"), width: bars ? 0 : 1.5, fill: resolve(bars ? "--accent" : "--accent-fill"),
-          paths: bars ? uPlot.paths.bars({ size: [0.68, 26], radius: 0.14 }) : uPlot.paths.linear(), points: { show: false } },
+          paths: bars ? uPlot.paths.bars({ size: [0.68, 26], radius: 0.14 }) : uPlot.paths.linear(), points: { show: !bars, size: 6, fill: resolve("--accent"), filter: () => this.#alone() } },
       ],
       hooks: { setCursor: [(plot) => this.#say(plot.cursor.idx)] },
       tzDate: (second) => uPlot.tzDate(new Date(second * 1000), "Etc/UTC"),

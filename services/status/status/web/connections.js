@@ -1,6 +1,6 @@
 // All connections, for operators: what needs help comes first. The API key is asked for, never in an address.
 
-import { STATUSES, at, clock, make, number, pill, words } from "./format.js";
+import { STATUSES, at, clock, counted, make, number, pill, words } from "./format.js";
 import { ask, forgetKey, saveKey, savedKey } from "./key.js";
 import { duration } from "./widget.js";
 
@@ -43,7 +43,7 @@ async function load() {
 
 function show({ found, asOf, more }) {
   at("enter").hidden = true;
-  at("page").hidden = at("leave").hidden = false;
+  at("page").hidden = at("leave").hidden = at("meaning").hidden = false;
   at("as-of").textContent = `as of ${clock.format(new Date(asOf))}`;
   at("more").hidden = !more;
   found.sort((one, other) => rank(one) - rank(other) || one.brandId.localeCompare(other.brandId));
@@ -101,7 +101,7 @@ function since(moment) {
 function trouble({ error, deadLetters }) {
   const cell = make("td", "wrong");
   if (error) cell.append(make("strong", "", error.message), ` ${error.action}`);
-  if (deadLetters) cell.append(make("p", "", `${number.format(deadLetters)} dead letters: backstock dead-letters list`));
+  if (deadLetters) cell.append(make("p", "", `${counted(deadLetters, "dead letter", "dead letters")}: backstock dead-letters list`));
   return cell;
 }
 
@@ -114,7 +114,7 @@ function empty(text) {
 function enter(refusal = "") {
   forgetKey();
   clearTimeout(timer);
-  at("page").hidden = at("leave").hidden = true;
+  at("page").hidden = at("leave").hidden = at("meaning").hidden = true;
   at("enter").hidden = false;
   at("refusal").textContent = refusal;
   at("form").elements.key.focus();

@@ -2,7 +2,7 @@
 // Everything shown goes in as text, never as markup.
 
 import { OrdersChart } from "./chart.js";
-import { STATUSES, at, clock, dateTime, dayAndYear, exact, make, money, number, pill, words } from "./format.js";
+import { STATUSES, at, clock, counted, dateTime, dayAndYear, exact, make, moment, money, number, pill, words } from "./format.js";
 import { issueToken, savedKey } from "./key.js";
 import { duration } from "./widget.js";
 
@@ -17,7 +17,7 @@ const PHASES = {
   promoting: ["Finishing", "busy"],
   done: ["Complete", "good"],
 };
-const CHILDREN = { lineItems: "line items", refunds: "refunds", variants: "variants" };
+const CHILDREN = { lineItems: ["line item", "line items"], refunds: ["refund", "refunds"], variants: ["variant", "variants"] };
 
 const asked = new URLSearchParams(location.search);
 const brand = asked.get("brand");
@@ -32,6 +32,7 @@ let known = null; // ids of the newest orders as shown last
 
 function showDocument(doc) {
   shown = doc;
+  at("page").classList.remove("nothing");
   at("store").hidden = false;
   at("shop").textContent = doc.shop || doc.brandId;
   pill(at("status"), STATUSES[doc.syncStatus] ?? [words(doc.syncStatus), "busy"]);
@@ -39,7 +40,7 @@ function showDocument(doc) {
   showMilestones(doc.milestones);
   showError(doc.lastError);
   showLimits(doc);
-  showResources(doc.resources, doc.syncStatus === "attention");
+  showResources(doc);
   showProof(doc.audit);
 }
 
@@ -48,7 +49,7 @@ function showMilestones(milestones) {
     ...milestones.map(({ label, state, at: reached }) => {
       const item = make("li", state, label);
       if (state === "active") item.setAttribute("aria-current", "step");
-      const time = make("time", "", state === "done" && reached ? clock.format(new Date(reached)) : "");
+      const time = make("time", "", state === "done" && reached ? moment(new Date(reached)) : "");
       if (reached) time.dateTime = reached;
       item.append(time);
       return item;
@@ -74,7 +75,10 @@ function showLimits({ limits: { historyLimitedTo60Days, missingScopes }, notices
   at("limits").textContent = notes.join(" ");
 }
 
-function showResources(resources, halted) {
+// Counts of a live store are those of the comparison: what came since is in the totals.
+function showResources({ resources, syncStatus, audit }) {
+  const halted = syncStatus === "attention";
+  const compared = syncStatus === "live" && audit ? ` as of ${dateTime.format(new Date(audit.completedAt))}` : "";
   const box = at("resources");
   for (const part of resources) {
     const card = box.querySelector(`[data-name="${part.name}"]`) ?? box.appendChild(resourceCard(part.name));
@@ -82,7 +86,7 @@ function showResources(resources, halted) {
     pill(card.querySelector(".pill"), [label, halted && kind === "busy" ? "" : kind]);
     const preparing = part.phase === "preparing";
     const figure = card.querySelector(".figure");
-    const of = part.expected === null ? "" : part.phase === "done" ? "" : ` of ${number.format(part.expected)}`;
+    const of = part.expected === null ? "" : part.phase === "done" ? compared : ` of ${number.format(part.expected)}`;
     figure.replaceChildren(number.format(preparing ? part.prepared : part.promoted), make("small", "", preparing ? `${of} prepared` : of));
     for (const layer of ["prepared", "staged", "promoted"]) {
       const width = part.phase === "done" ? 1 : part.expected ? part[layer] / part.expected : 0;
@@ -111,10 +115,10 @@ function resourceCard(name) {
 }
 
 function children(part) {
-  const counted = Object.entries(part.children).filter(([, count]) => count);
-  return counted
+  return Object.entries(part.children)
+    .filter(([, count]) => count)
     .slice(0, 2)
-    .map(([name, count]) => `${number.format(count)} ${CHILDREN[name] ?? name}`)
+    .map(([name, count]) => counted(count, ...(CHILDREN[name] ?? [name, name])))
     .join(" · ");
 }
 
@@ -127,7 +131,8 @@ function speed(part) {
 
 function showProof(audit) {
   at("proof").hidden = !audit;
-  at("proven").hidden = !audit?.equal;
+  const orders = audit?.tables.find((line) => line.table === "orders");
+  at("proven").hidden = !audit?.equal || !orders;
   if (!audit) return;
   at("proof-when").textContent = dateTime.format(new Date(audit.completedAt));
   at("proof-rows").replaceChildren(
@@ -142,17 +147,15 @@ function showProof(audit) {
       return row;
     }),
   );
-  showProven(audit.tables.find((line) => line.table === "orders"));
+  if (orders) showProven(orders, audit.completedAt);
 }
 
 // The sentence that all of this is for: every order, every cent.
-function showProven(orders) {
-  if (!orders) return;
-  const { ourCount, shopifyCount, ourSum, shopifySum } = orders;
+function showProven({ ourCount, shopifyCount, ourSum, shopifySum }, completedAt) {
   const currency = data?.totals.currency ?? "";
   const sums = ourSum === null ? "" : `${exact(ourSum)} of ${exact(shopifySum)} ${currency}`.trim();
-  at("proven").replaceChildren(
-    make("span", "", `${number.format(ourCount)} of ${number.format(shopifyCount)} orders`), ...(sums ? [make("span", "", sums)] : []));
+  const facts = [`${number.format(ourCount)} of ${counted(shopifyCount, "order", "orders")}`, sums, `compared ${dateTime.format(new Date(completedAt))}`];
+  at("proven").replaceChildren(...facts.filter(Boolean).map((fact) => make("span", "", fact)));
 }
 
 function difference({ missing, different, extra }) {
@@ -214,7 +217,7 @@ function showNewest(orders) {
     return row;
   });
   known = new Set(orders.map((order) => order.id));
-  at("newest").replaceChildren(...(rows.length ? rows : [emptyRow("The first orders arrive in a moment.")]));
+  at("newest").replaceChildren(...(rows.length ? rows : [emptyRow(live ? "No orders so far." : "The first orders arrive in a moment.")]));
 }
 
 function emptyRow(text) {
@@ -240,15 +243,23 @@ function showBest(products, currency) {
 }
 
 function showChart() {
-  if (data) chart.show(data, document.querySelector("#span input:checked").value);
+  const span = document.querySelector("#span input:checked").value;
+  at("chart-title").textContent = span === "all" ? "Orders per month" : "Orders per day";
+  if (data) chart.show(data, span);
 }
 
 // --- start
+
+// Without a document there is nothing but the reason: zeros would say that the store is empty.
+function showNothing() {
+  if (!shown) at("page").classList.add("nothing");
+}
 
 // A link ends after an hour. Who has the API key gets a new token; anybody else has to be given a new link.
 async function renewToken() {
   const token = savedKey() && (await issueToken(brand));
   if (token) widget.setAttribute("token", token);
+  else showNothing();
   return Boolean(token);
 }
 
@@ -268,6 +279,7 @@ async function start() {
     showDocument(event.detail);
   });
   widget.addEventListener("backstock-tokenexpired", renewToken);
+  widget.addEventListener("backstock-error", showNothing);
   if (asked.get("token")) widget.setAttribute("token", asked.get("token"));
   else await renewToken();
   widget.setAttribute("brand", brand);

@@ -1,11 +1,16 @@
 // How figures, times and words look on our own pages.
 
 export const number = new Intl.NumberFormat("en");
-export const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-export const dateTime = new Intl.DateTimeFormat("en", { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hour12: false });
+export const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+export const dateTime = new Intl.DateTimeFormat("en", { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 export const day = new Intl.DateTimeFormat("en", { month: "short", day: "numeric", timeZone: "UTC" });
 export const dayAndYear = new Intl.DateTimeFormat("en", { month: "short", day: "numeric", year: "numeric", timeZone: "UTC" });
 export const month = new Intl.DateTimeFormat("en", { month: "short", year: "numeric", timeZone: "UTC" });
+
+// The time of day says enough only on that day.
+export const moment = (at) => (at.toDateString() === new Date().toDateString() ? clock : dateTime).format(at);
+
+export const counted = (count, one, many) => `${number.format(count)} ${count === 1 ? one : many}`;
 
 export const STATUSES = {
   connecting: ["Connecting", "busy"],

@@ -55,15 +55,15 @@ details{margin-top:10px}
 summary{cursor:pointer;width:fit-content}
 .rows{display:grid;grid-template-columns:auto minmax(60px,1fr) auto 11em;gap:6px 16px;align-items:center;margin-top:10px}
 .row{display:contents}
-.count,.pace{text-align:right;white-space:nowrap}
+.count,.pace{text-align:end;white-space:nowrap}
 ol{list-style:none;display:flex;flex-wrap:wrap;gap:3px 16px;margin:12px 0 0;padding:0}
-li::before{content:"";display:inline-block;box-sizing:border-box;width:9px;height:9px;margin-right:6px;border:1.5px solid;border-radius:50%}
+li::before{content:"";display:inline-block;box-sizing:border-box;width:9px;height:9px;margin-inline-end:6px;border:1.5px solid;border-radius:50%}
 .done::before{background:var(--a);border-color:var(--a)}
 .active{color:inherit;font-weight:600}
 .failed{color:var(--d)}
 .failed::before{background:var(--d);border-radius:2px}
 .gone{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
-@container(max-width:460px){.rows{grid-template-columns:1fr auto}.row .bar,.pace{grid-column:1/-1}}
+@container(max-width:460px){.rows{grid:auto-flow dense/1fr auto}.row .bar,.pace{grid-column:1/-1}}
 @keyframes sweep{60%,100%{transform:translateX(100%)}}
 @media(prefers-reduced-motion:reduce){.bar i,.bar i::after{transition:none;animation:none!important}}
 @media(forced-colors:active){.bar{border:1px solid}.bar i{background:Highlight}}`;
