@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -52,7 +52,11 @@ def bars(document: Progress, width: int) -> RenderableType:
     rows = [_row(resource) for resource in document.resources]
     for name, percent, *facts in [("all", document.percent, "", "", ""), *rows]:
         figures = [f"{math.floor(percent)} %", *facts]
-        cells = [ProgressBar(total=100, completed=percent), *figures] if wide else figures[:2]
+        cells = (
+            [ProgressBar(total=100, completed=percent, complete_style="green"), *figures]
+            if wide
+            else figures[:2]
+        )
         table.add_row(name, *cells, style="bold" if name == "all" else None)
     notes = [Text(note, style="yellow") for note in _notes(document)]
     wrong = [Text(error, style="red")] if (error := _error(document)) else []
@@ -72,7 +76,7 @@ def _headline(document: Progress) -> str:
 def _notes(document: Progress) -> list[str]:
     notes = []
     if document.throttled_until:
-        notes.append(f"Shopify asks to wait until {document.throttled_until}")
+        notes.append(f"Shopify asks to wait until {_clock(document.throttled_until)}")
     notes += [
         notice.message.rstrip(".") for notice in document.notices if not notice.code.startswith("paused")
     ]
@@ -100,6 +104,10 @@ def _row(resource: Resource) -> tuple[str, float, str, str, str]:
     counts = f"{resource.promoted:,} of {expected}"
     phase = resource.phase.replace("_", " ")
     return resource.name, resource.percent, counts, rate or (phase if left else ""), left or phase
+
+
+def _clock(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment).astimezone():%H:%M:%S %Z}"
 
 
 def _duration(seconds: float) -> str:

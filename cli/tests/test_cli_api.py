@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -199,7 +200,9 @@ async def test_bars_show_what_is_left_and_what_is_wrong():
     doc["resources"].append({"name": "products", "phase": "waiting_for_slot"})
     doc["limits"] = {"historyLimitedTo60Days": True, "missingScopes": ["read_all_orders"]}
     screen = io.StringIO()
+    doc["throttledUntil"] = "2026-11-23T05:16:14.123456Z"
     Console(file=screen, width=110).print(bars(msgspec.convert(doc, Progress), 110))
+    assert re.search(r"wait until \d\d:\d\d:\d\d \S+$", screen.getvalue().replace(" \n", "\n"), re.MULTILINE)
     for text in (
         "20 of 200",
         "1,234/s",
