@@ -16,6 +16,15 @@ LIVE_WITHIN = 60  # seconds; two cores may be busy
 NET = "net::ERR_"  # the browser's own note of a server that is away
 WIDGET = "document.getElementById(arguments[0])"
 INSIDE = f"{WIDGET}.shadowRoot"
+# Every count of orders that was shown.
+FIGURES = """
+window.figures = [];
+(function look() {
+  const shown = parseInt(document.querySelector(".figure").textContent.replace(/,/g, ""), 10);
+  if (window.figures.at(-1) !== shown) window.figures.push(shown);
+  requestAnimationFrame(look);
+})();
+"""
 
 
 async def test_a_widget_appears_moves_forward_through_restarts_and_hides_when_live(stage, chromium, until):
@@ -115,6 +124,27 @@ async def test_an_expired_token_is_renewed_by_the_page(stage, chromium, slow):
     )
     # No zeros, which would say that the store is empty.
     assert await chromium.run("return document.querySelector('#page').innerText.includes('Orders')") is False
+
+
+async def test_the_dashboard_says_when_it_hears_nothing_and_its_figures_never_fall(stage, chromium):
+    """While status is away the page says so; what Shopify has only prepared is no order that is here."""
+    async with make_store(stage.services, orders=3000, objects_per_second=600) as store:
+        await store.connect()
+        await chromium.open(stage.dashboard(store.brand))
+        await chromium.sees("document.querySelector('.figure')")
+        await chromium.run(FIGURES)
+        await chromium.sees(
+            "document.querySelector('#resources').textContent.includes('prepared at Shopify')"
+        )
+        await chromium.sees("window.figures.at(-1) > 0", within=LIVE_WITHIN)
+        await stage.status.kill()
+        await chromium.sees("document.querySelector('#limits').textContent.includes('connection is lost')")
+        await stage.status.restart()
+        await chromium.sees("document.querySelector('#limits').hidden")
+        await chromium.sees("window.figures.at(-1) >= 2900", within=LIVE_WITHIN)
+        seen = await chromium.run("return window.figures")
+        assert seen == sorted(seen)
+        assert chromium.errors(NET) == []
 
 
 ACCENT_DOTS = """

@@ -6,6 +6,7 @@ import { day, dayAndYear, make, money, month, number } from "./format.js";
 
 const SECONDS_A_DAY = 86400;
 const BARS_UP_TO = 120; // periods; more are narrower than the gaps between
+const STEPS = [1, 10, 100, 1e3, 1e4, 1e5, 1e6].flatMap((step) => [step, 2 * step, 5 * step]); // orders come whole
 
 export class OrdersChart {
   #box;
@@ -70,8 +71,8 @@ export class OrdersChart {
       scales: { x: { time: true, range: this.#range }, y: { range: (_plot, _low, high) => [0, Math.max(4, high * 1.12)] } },
       axes: [
         { ...axis, grid: { show: false }, space: 84, size: 30, values: (_plot, ticks) => ticks.map((tick) => unit.format(new Date(tick * 1000))) },
-        { ...axis, grid: { stroke: resolve("--line"), width: 1 }, size: 46, space: 56,
-          values: (_plot, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? number.format(tick) : "")) },
+        { ...axis, grid: { stroke: resolve("--line"), width: 1 }, size: 46, space: 56, incrs: STEPS,
+          values: (_plot, ticks) => ticks.map((tick) => number.format(tick)) },
       ],
       series: [
         {},

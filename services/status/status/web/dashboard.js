@@ -4,7 +4,7 @@
 import { OrdersChart } from "./chart.js";
 import { STATUSES, at, clock, counted, dateTime, dayAndYear, exact, make, moment, money, number, pill, words } from "./format.js";
 import { issueToken, savedKey } from "./key.js";
-import { duration } from "./widget.js";
+import { TEXTS, duration } from "./widget.js";
 
 const DATA_MS = 1000; // the server answers from memory when that is too often
 const DATA_LIVE_MS = 10000;
@@ -17,6 +17,7 @@ const PHASES = {
   promoting: ["Finishing", "busy"],
   done: ["Complete", "good"],
 };
+const NOT_GRANTED = ["Not granted", "warn"];
 const CHILDREN = { lineItems: ["line item", "line items"], refunds: ["refund", "refunds"], variants: ["variant", "variants"] };
 
 const asked = new URLSearchParams(location.search);
@@ -24,6 +25,7 @@ const brand = asked.get("brand");
 const widget = at("progress");
 const chart = new OrdersChart(at("chart"), at("readout"));
 let live = false;
+let lost = false; // the connection
 let shown = null; // the newest document
 let data = null;
 let known = null; // ids of the newest orders as shown last
@@ -39,7 +41,8 @@ function showDocument(doc) {
   document.title = `${doc.syncStatus === "live" ? "Live" : `${Math.floor(doc.percent)}%`} · ${doc.shop || doc.brandId}`;
   showMilestones(doc.milestones);
   showError(doc.lastError);
-  showLimits(doc);
+  setLost(false);
+  showNotes();
   showResources(doc);
   showProof(doc.audit);
 }
@@ -64,30 +67,42 @@ function showError(error) {
   at("error-action").textContent = error?.action ?? "";
 }
 
-function showLimits({ limits: { historyLimitedTo60Days, missingScopes }, notices, throttledUntil }) {
+function showNotes() {
+  const notes = [...(lost ? [TEXTS.lost] : []), ...(shown ? limits(shown) : [])];
+  at("limits").hidden = !notes.length;
+  at("limits").textContent = notes.join(" ");
+}
+
+// The widget tells it, too; its line is hidden on this page.
+function setLost(now) {
+  if (lost === now) return;
+  lost = now;
+  showNotes();
+}
+
+function limits({ limits: { historyLimitedTo60Days, missingScopes }, notices, throttledUntil }) {
   const others = missingScopes.filter((scope) => scope !== "read_all_orders");
   const notes = [];
   if (historyLimitedTo60Days) notes.push("Shopify shows this app only the last 60 days of orders: grant read_all_orders for all of them.");
   if (others.length) notes.push(`Not granted: ${others.join(", ")}.`);
   if (new Date(throttledUntil ?? 0) > Date.now() + WORTH_TELLING_MS) notes.push(`Shopify asks us to wait until ${clock.format(new Date(throttledUntil))}.`);
   for (const { code, message, action } of notices ?? []) if (!code.startsWith("paused")) notes.push(`${message} ${action}`);
-  at("limits").hidden = !notes.length;
-  at("limits").textContent = notes.join(" ");
+  return notes;
 }
 
 // Counts of a live store are those of the comparison: what came since is in the totals.
-function showResources({ resources, syncStatus, audit }) {
+function showResources({ resources, syncStatus, audit, limits: { missingScopes } }) {
   const halted = syncStatus === "attention";
   const compared = syncStatus === "live" && audit ? ` as of ${dateTime.format(new Date(audit.completedAt))}` : "";
   const box = at("resources");
   for (const part of resources) {
     const card = box.querySelector(`[data-name="${part.name}"]`) ?? box.appendChild(resourceCard(part.name));
-    const [label, kind] = PHASES[part.phase] ?? [words(part.phase), ""];
+    const barred = part.phase === "waiting" && missingScopes.includes(`read_${part.name}`);
+    const [label, kind] = barred ? NOT_GRANTED : (PHASES[part.phase] ?? [words(part.phase), ""]);
     pill(card.querySelector(".pill"), [label, halted && kind === "busy" ? "" : kind]);
-    const preparing = part.phase === "preparing";
-    const figure = card.querySelector(".figure");
+    card.classList.toggle("done", part.phase === "done");
     const of = part.expected === null ? "" : part.phase === "done" ? compared : ` of ${number.format(part.expected)}`;
-    figure.replaceChildren(number.format(preparing ? part.prepared : part.promoted), make("small", "", preparing ? `${of} prepared` : of));
+    card.querySelector(".figure").replaceChildren(barred ? "–" : number.format(part.promoted), make("small", "", of));
     for (const layer of ["prepared", "staged", "promoted"]) {
       const width = part.phase === "done" ? 1 : part.expected ? part[layer] / part.expected : 0;
       card.querySelector(`.${layer}`).style.width = `${Math.min(width, 1) * 100}%`;
@@ -114,7 +129,9 @@ function resourceCard(name) {
   return card;
 }
 
+// What Shopify has only prepared is not here: the large figure counts what is, and never falls.
 function children(part) {
+  if (part.phase === "preparing") return part.prepared ? `${number.format(part.prepared)} prepared at Shopify` : "";
   return Object.entries(part.children)
     .filter(([, count]) => count)
     .slice(0, 2)
@@ -172,10 +189,11 @@ async function loadData() {
     const answer = await fetch(`api/sync/${encodeURIComponent(brand)}/data`, {
       headers: { Authorization: `Bearer ${widget.getAttribute("token") ?? ""}` },
     });
+    setLost(false);
     if (answer.ok) showData(await answer.json());
     else wait = DATA_LIVE_MS; // the widget says what is wrong
   } catch {
-    wait = DATA_LIVE_MS; // offline
+    setLost(true);
   }
   clearTimeout(loadData.timer);
   loadData.timer = setTimeout(loadData, wait * (0.9 + Math.random() / 5));
@@ -239,7 +257,7 @@ function showBest(products, currency) {
       share, make("span", "sold", `${number.format(product.quantity)} sold`));
     return item;
   });
-  at("best").replaceChildren(...(items.length ? items : [make("li", "empty", "Nothing sold in these days, so far.")]));
+  at("best").replaceChildren(...(items.length ? items : [make("li", "empty", "No product sold in these days, so far.")]));
 }
 
 function showChart() {

@@ -70,8 +70,8 @@ li::before{content:"";display:inline-block;box-sizing:border-box;width:9px;heigh
 
 export function duration(seconds, language = "en") {
 	const of = (n, unit) => new Intl.NumberFormat(language, { style: "unit", unit }).format(n);
-	if (seconds < 60) return of(Math.max(5, Math.ceil(seconds / 5) * 5), "second");
-	const minutes = Math.ceil(seconds / 60);
+	if (seconds < 56) return of(Math.max(5, Math.ceil(seconds / 5) * 5), "second");
+	const minutes = Math.round(seconds / 60);
 	return minutes < 60 ? of(minutes, "minute") : `${of(Math.floor(minutes / 60), "hour")} ${of(minutes % 60, "minute")}`;
 }
 
