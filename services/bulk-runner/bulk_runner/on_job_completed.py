@@ -2,6 +2,7 @@
 
 recent_sync, bulk_*  --the whole history is in-->  catch_up
 catch_up             --of a sync-->                audit
+                     --which owes changes-->       catch_up
 audit                --all equal-->                live
                      --a difference-->             catch_up, which reads what differs by its ids (heal.py),
                                                    and audit again, ROUNDS times, then attention
@@ -28,14 +29,23 @@ async def on_job_completed(event: JobCompleted, tx: Connection) -> None:
     match event.kind:
         case "recent_sync" | "bulk_orders" | "bulk_customers" | "bulk_products":
             await _after_history(event, tx)
-        case "catch_up" if status == "catching_up":
-            round_ = await tx.fetchval(queries["round_of_job"], event.job_id)
-            await queue_job(tx, event.connection_id, event.brand_id, "audit", round_=round_)
-            await set_status(tx, event.connection_id, "auditing")
         case "catch_up":
-            pass  # one that somebody asked for beside a sync
+            await _after_catch_up(event, tx, status)
         case "audit":
             await _after_audit(event, tx, status)
+
+
+async def _after_catch_up(event: JobCompleted, tx: Connection, status: str) -> None:
+    job = await tx.fetchrow(queries["catch_up_done"], event.job_id)
+    is_of_a_sync = status == "catching_up"
+    # Of a sync only what lies further back: newer changes keep coming, and the audit that follows sees them.
+    if job and job["owes"] and (job["owes_older"] or not is_of_a_sync):
+        await queue_job(
+            tx, event.connection_id, event.brand_id, "catch_up", since=job["owes"], round_=job["round"]
+        )
+    elif job and is_of_a_sync:
+        await queue_job(tx, event.connection_id, event.brand_id, "audit", round_=job["round"])
+        await set_status(tx, event.connection_id, "auditing")
 
 
 async def _after_history(event: JobCompleted, tx: Connection) -> None:

@@ -26,18 +26,14 @@ async def queue_job(
     expected: Mapping[Resource, int] | None = None,
 ) -> None:
     """Queue a job, or let one of its kind that is under way take its place. -> JobQueued"""
-    job_id = await tx.fetchval(
-        queries["queue_job"], connection_id, kind, since, round_, before, list(lacking)
-    )
-    if job_id is None:
-        await tx.execute(queries["raise_round"], connection_id, kind, round_)
-    else:
+    job = await tx.fetchrow(queries["queue_job"], connection_id, kind, since, round_, before, list(lacking))
+    if job and job["is_new"]:
         await emit(
             tx,
             JobQueued(
                 connection_id=connection_id,
                 brand_id=brand_id,
-                job_id=job_id,
+                job_id=job["id"],
                 kind=kind,
                 expected=dict(expected or {}),
             ),

@@ -15,11 +15,15 @@ where id = $1 and removed_at is null;
 -- note_problem: shown with the connection; the sync goes on
 update control.connections set problem = $2, updated_at = now() where id = $1;
 
--- queue_job: one of each kind at a time
-insert into control.jobs (connection_id, kind, since, round, before, lacking)
+-- queue_job: one of each kind at a time. One that is under way takes its place; a catch_up may have passed by
+-- what is to be read, and owes it. `xmax` is 0 in a row that is new
+insert into control.jobs as j (connection_id, kind, since, round, before, lacking)
 values ($1, $2, $3, $4, $5, $6)
-on conflict (connection_id, kind) where state in ('queued', 'running', 'staged') do nothing
-returning id;
+on conflict (connection_id, kind) where state in ('queued', 'running', 'staged') do update
+set
+    round = greatest(j.round, excluded.round),
+    owes = case when j.kind = 'catch_up' then least(j.owes, excluded.since) else j.owes end
+returning id, xmax = 0 as is_new;
 
 -- start_job: None if it is over or canceled
 update control.jobs set state = 'running', started_at = coalesce(started_at, now())
@@ -87,21 +91,21 @@ limit $2
 on conflict (connection_id, kind) where state in ('queued', 'running', 'staged') do nothing
 returning id, connection_id;
 
--- history_began: when the first operation of the latest bulk load started at Shopify
-select min(o.shopify_created_at)
-from control.bulk_operations o
-where o.job_id in (
-    select max(j.id) from control.jobs j
-    where j.connection_id = $1 and j.kind like 'bulk_%' and j.state = 'completed'
-    group by j.kind
+-- history_began: when the first job of the latest bulk load began to read, by operations or by pages
+select min(least(j.started_at, o.shopify_created_at))
+from control.jobs j
+left join control.bulk_operations o on o.job_id = j.id
+where j.id in (
+    select max(id) from control.jobs
+    where connection_id = $1 and kind like 'bulk_%' and state = 'completed'
+    group by kind
 );
 
 -- caught_up_at: when the latest catch_up that was completed began
 select max(created_at) from control.jobs where connection_id = $1 and kind = 'catch_up' and state = 'completed';
 
--- raise_round: the job that is under way takes the place of the one that was to be queued
-update control.jobs set round = greatest(round, $3)
-where connection_id = $1 and kind = $2 and state in ('queued', 'running', 'staged');
+-- catch_up_done: its round, and what it owes; whether that lies before everything that it has read
+select round, owes, owes < coalesce(since, created_at) as owes_older from control.jobs where id = $1;
 
 -- round_of_job: which try of catch_up and audit this is
 select round from control.jobs where id = $1;

@@ -105,12 +105,16 @@ class Management:
 async def queue_job(
     tx: Connection, connection_id: int, brand_id: str, kind: JobKind, since: datetime | None = None
 ) -> int:
-    """Queue a job, unless one of its kind is under way; returns its id, or that one's."""
-    job_id = await tx.fetchval(queries["queue_job"], connection_id, kind, since)
-    if job_id is None:
-        return int(await tx.fetchval(queries["active_job"], connection_id, kind))
-    await emit(tx, JobQueued(connection_id=connection_id, brand_id=brand_id, job_id=job_id, kind=kind))
-    return int(job_id)
+    """Queue a job, unless one of its kind is under way; returns its id, or that one's.
+
+    `since`: changes from here on are to be read by a catch_up; None: from the last one on.
+    """
+    job = await tx.fetchrow(queries["queue_job"], connection_id, kind, since)
+    if job is None:
+        raise LookupError(connection_id)
+    if job["is_new"]:
+        await emit(tx, JobQueued(connection_id=connection_id, brand_id=brand_id, job_id=job["id"], kind=kind))
+    return int(job["id"])
 
 
 def needs_api_key(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:

@@ -116,15 +116,23 @@ on conflict (connection_id, topic) do update set gid = excluded.gid, uri = exclu
 -- set_problem: shown with the connection until it is over
 update control.connections set problem = $2, updated_at = now() where id = $1;
 
--- queue_job: once at a time of each kind
-insert into control.jobs (connection_id, kind, since)
-values ($1, $2, $3)
-on conflict (connection_id, kind) where state in ('queued', 'running', 'staged') do nothing
-returning id;
-
--- active_job: the one that is under way already
-select id from control.jobs
-where connection_id = $1 and kind = $2 and state in ('queued', 'running', 'staged');
+-- queue_job: once at a time of each kind. A catch_up goes on where the last one of this load began; one that is
+-- under way may have passed by what is to be read, and owes it. `xmax` is 0 in a row that is new
+insert into control.jobs as j (connection_id, kind, since)
+values (
+    $1, $2,
+    case when $2 = 'catch_up' then coalesce($3::timestamptz, (
+        select max(l.created_at) from control.jobs l
+        where l.connection_id = $1 and l.kind = 'catch_up' and l.state = 'completed'
+          and l.id > all(select b.id from control.jobs b where b.connection_id = $1 and b.kind like 'bulk_%')
+    )) end
+)
+on conflict (connection_id, kind) where state in ('queued', 'running', 'staged') do update
+set owes = case
+    when j.kind = 'catch_up' and ($3 is not null or j.state <> 'queued') then least(j.owes, coalesce($3, now()))
+    else j.owes
+end
+returning id, xmax = 0 as is_new;
 
 -- set_sync_status: a sync begins again
 update control.connections

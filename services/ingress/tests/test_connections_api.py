@@ -228,6 +228,29 @@ async def test_a_sync_queues_each_job_once(ingress):
         assert_problem(answer, 404)
 
 
+async def test_a_catch_up_goes_on_where_the_last_one_began(ingress):
+    """Else changes between them would be read by none; one at work owes what it may have passed by."""
+    await ingress.connect(await ingress.new_shop(), "acme")
+    ended = (
+        "update control.jobs set state = 'completed', created_at = now() - interval '2 hours' "
+        "returning created_at"
+    )
+    again = {"jobs": ["catch_up"]}
+    await ingress.call("POST", "/api/sync/acme", again)
+    first = await ingress.db.fetchval(ended)
+    await ingress.call("POST", "/api/sync/acme", again)
+    second = "select state, since, owes from control.jobs order by id desc limit 1"
+    assert tuple(await ingress.db.fetchrow(second)) == ("queued", first, None)
+    await ingress.call("POST", "/api/sync/acme", again)  # it has not begun: nothing is passed by
+    assert tuple(await ingress.db.fetchrow(second)) == ("queued", first, None)
+    await ingress.db.execute("update control.jobs set state = 'running' where state = 'queued'")
+    asked_at = await ingress.db.fetchval("select clock_timestamp()")
+    await ingress.call("POST", "/api/sync/acme", again)
+    state, since, owes = await ingress.db.fetchrow(second)
+    assert (state, since) == ("running", first)
+    assert owes >= asked_at
+
+
 async def test_a_disconnected_store_keeps_its_data_and_nothing_else(ingress, until):
     """Subscriptions at Shopify, token and waiting jobs go, rows stay; connecting again starts over."""
     shop = await ingress.new_shop()

@@ -36,6 +36,7 @@ create table control.jobs (
     ),
     round integer not null default 1,
     since timestamptz,
+    owes timestamptz,
     before timestamptz,
     lacking text[] not null default '{}',
     position jsonb not null default '{}',
@@ -45,6 +46,7 @@ create table control.jobs (
     ended_at timestamptz
 );
 comment on column control.jobs.since is 'catch_up and recent_sync: read what changed from here on.';
+comment on column control.jobs.owes is 'catch_up: asked for while it was under way; the next one reads from here on.';
 comment on column control.jobs.before is 'bulk_orders: only orders created before; what read_all_orders opened later.';
 comment on column control.jobs.lacking is 'Scopes that were not granted then; what they open is read when they are.';
 comment on column control.jobs.position is 'Where paged reading goes on after a crash: a cursor per resource.';
