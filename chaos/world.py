@@ -32,6 +32,8 @@ DATABASE = "chaos"
 API_KEY = "chaos-api-key-0123456789"
 OF_THE_MACHINE = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONDEVMODE")  # nothing else of ours is inherited
 HARNESS_WAITS = 15.0  # seconds for an answer of the sandbox or a service
+# A server closes what was idle for 5 s. A request that meets that moment fails, and would end the run.
+KEPT = httpx.Limits(keepalive_expiry=1)
 OFTEN = {  # a live store is looked after every few seconds instead of every hour
     "CATCH_UP_EVERY": "8",
     "AUDIT_EVERY": "8",
@@ -57,7 +59,7 @@ class World:
         self.settings = dict(settings)
         self.services: dict[str, Service] = {}
         self.supervisor: Supervisor | None = None
-        self.http = httpx.AsyncClient(timeout=HARNESS_WAITS)
+        self.http = httpx.AsyncClient(timeout=HARNESS_WAITS, limits=KEPT)
 
     @property
     def database_url(self) -> str:

@@ -125,7 +125,8 @@ class SyncApi(Controller):
     async def data(self, request: AnyRequest, reading: Reading, brand_id: BrandId) -> Response[Data]:
         """What has landed so far: totals, newest orders, orders over time, best products."""
         snapshot = await reading.brand(request, brand_id)
-        return Response(await reading.data.read(snapshot.connection_id), headers=REVALIDATE)
+        data = await reading.data.read(snapshot.connection_id, snapshot.step)
+        return Response(data, headers=REVALIDATE)
 
     @post("/{brand_id:str}/token", responses=problems(400, 401, 404, 503))
     async def token(self, request: AnyRequest, reading: Reading, brand_id: BrandId) -> Response[Token]:

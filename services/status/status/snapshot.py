@@ -11,7 +11,7 @@ import structlog
 
 from shared.db import Pool, load_queries
 from status.document import Document, draw
-from status.measure import status
+from status.measure import Status, status
 from status.state import Progress
 
 log = structlog.get_logger()
@@ -37,9 +37,14 @@ class Snapshot:
         return f"{self.epoch}-{self.version}"
 
     @property
+    def step(self) -> Status:
+        """Where the sync stands."""
+        return status(self.progress)
+
+    @property
     def is_live(self) -> bool:
         """Whether nothing is left to wait for."""
-        return status(self.progress) == "live"
+        return self.step == "live"
 
     @property
     def is_running(self) -> bool:
@@ -47,7 +52,7 @@ class Snapshot:
         pause = self.progress.pause
         if pause and datetime.now(UTC) < pause.until + PAUSE_SHOWN:
             return True
-        return status(self.progress) not in ("live", "attention")
+        return self.step not in ("live", "attention")
 
     def document(self, now: datetime) -> Document:
         """The document as of now."""

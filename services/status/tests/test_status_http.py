@@ -18,6 +18,7 @@ from status_history import Story, first_sync
 from shared.db import connect
 from shared.outbox import emit
 from shared.secrets import WidgetTokens
+from status.data import DataReader
 from status.hub import REFRESH
 
 
@@ -316,6 +317,25 @@ async def test_clients_that_leave_are_forgotten(running, until):
         return "backstock_sse_clients 0.0" in (await running.http.get("/metrics")).text
 
     await until(nobody)
+
+
+async def test_kept_data_ends_with_the_step_it_was_read_in(running, monkeypatch):
+    """A store that is live shows no totals of when it was loading, however long they were to be kept."""
+    monkeypatch.setattr("status.data.KEEP_AT_LEAST", 60)
+    reader = DataReader(running.pool)
+    story = await running.connection()
+    connection_id = story.who["connection_id"]
+
+    async def orders(step):
+        await running.pool.execute(
+            "insert into shopify.orders (connection_id, id, created_at, source, sent_at, revision) "
+            "select $1, count(*), now(), 'bulk', now(), 1 from shopify.orders",
+            connection_id,
+        )
+        return (await reader.read(connection_id, step)).totals.orders
+
+    steps = ("backfilling", "backfilling", "live", "live")
+    assert [await orders(step) for step in steps] == [1, 1, 3, 3]
 
 
 async def test_data_shows_what_has_landed_of_this_connection_only(running):

@@ -293,7 +293,9 @@ async function start() {
     expired: `This link has expired. Ask for a new one; “backstock status ${brand}” prints it.`,
   };
   widget.addEventListener("backstock-progress", (event) => {
+    const before = live;
     live = event.detail.syncStatus === "live";
+    if (live !== before) loadData(); // the proof and the totals are of one moment
     showDocument(event.detail);
   });
   widget.addEventListener("backstock-tokenexpired", renewToken);
