@@ -14,6 +14,7 @@ STAGE = f"{SHARED}/migrations/0003_stage.sql"
 STREAM_TESTS, OUTBOX_TESTS = "shared/tests/test_stream.py", "shared/tests/test_outbox.py"
 LEASE_TESTS, PROMOTION_TESTS = "shared/tests/test_lease.py", "services/promoter/tests/test_promotion.py"
 BULK_TESTS, DOWNLOAD_TESTS = "tests/test_bulk_operations.py", "services/bulk-runner/tests/test_download.py"
+NEXT_TESTS = "services/bulk-runner/tests/test_what_comes_next.py"
 INGRESS_TESTS, SIGNATURE_TESTS = (
     "services/ingress/tests/test_connections_api.py",
     "services/ingress/tests/test_signatures.py",
@@ -229,6 +230,22 @@ MUTATIONS = (
         "if found.query.startswith(operation.marker):",
         "if found.query.startswith(operation.marker) and False:",
         f"{BULK_TESTS}::test_a_run_that_was_never_noted_is_adopted",
+    ),
+    Mutation(
+        "catch-ups join",
+        "what one under way was not asked for is forgotten",
+        f"{RUNNER}/queries.sql",
+        "least(j.owes, excluded.since)",
+        "j.owes",
+        f"{NEXT_TESTS}::test_a_catch_up_under_way_owes_what_it_was_not_asked_for",
+    ),
+    Mutation(
+        "catch-ups join",
+        "the first one begins where the history ended",
+        f"{RUNNER}/queries.sql",
+        "select min(least(j.started_at, o.shopify_created_at))",
+        "select min(o.shopify_created_at)",
+        f"{NEXT_TESTS}::test_the_catch_up_after_the_history_covers_what_was_read_by_pages",
     ),
     Mutation(
         "never older over newer",
