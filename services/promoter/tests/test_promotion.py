@@ -165,6 +165,29 @@ async def test_a_webhook_works_the_stock_out(store):
     assert (await store.row("product_variants", 32))["inventory_tracked"] is False
 
 
+async def test_an_older_copy_still_says_which_variants_count(store):
+    """A webhook that overtakes the history: the stock is its own, which variants count is the history's."""
+    await store.promote(
+        [
+            *product(updated=20),
+            variant(31, ordinal=1, inventory_quantity=5),
+            variant(32, ordinal=1, inventory_quantity=8),
+        ]
+    )
+    assert (await store.row("products"))["total_inventory"] == 13
+    await store.promote(
+        [
+            *product(updated=10, total_inventory=7),
+            variant(31, ordinal=1, inventory_quantity=7, inventory_tracked=True),
+            variant(32, ordinal=1, inventory_quantity=9, inventory_tracked=False),
+        ],
+        "bulk",
+    )
+    shown = await store.row("products")
+    assert (shown["title"], shown["total_inventory"]) == ("v20", 5)
+    assert (await store.row("product_variants", 32))["inventory_quantity"] == 8
+
+
 # Bulk operations
 
 

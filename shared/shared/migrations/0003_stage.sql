@@ -620,6 +620,7 @@ create function stage.promote_products(b control.batches) returns jsonb
 language plpgsql as $$
 declare
     n bigint;
+    counted bigint[];
     written jsonb := '{}';
 begin
     -- An object may come twice in a batch: only its newest copy counts.
@@ -729,18 +730,28 @@ begin
           and t.revision <> b.revision and t.deleted_at is null;
     end if;
 
-    -- Webhooks do not say how much there is of a product, nor which variants count.
+    -- Webhooks do not say how much there is of a product, nor which variants count. The latter any whole copy
+    -- says, one that lost to a webhook, too: else the stock would be wrong until the next catch_up.
     if b.source = 'webhook' then
-        update shopify.products p
-        set total_inventory = (
-            select coalesce(sum(v.inventory_quantity) filter (where coalesce(v.inventory_tracked, true)), 0)
-            from shopify.product_variants v
-            where v.connection_id = (select b.connection_id) and v.product_id = p.id and v.deleted_at is null
+        counted := array(select s.id from stage.products s where s.batch_id = b.id);
+    else
+        with told as (
+            update shopify.product_variants t
+            set inventory_tracked = s.inventory_tracked
+            from stage.product_variants s
+            where s.batch_id = b.id and s.inventory_tracked is not null
+              and t.connection_id = (select b.connection_id) and t.id = s.id and t.inventory_tracked is null
+            returning t.product_id
         )
-        from stage.products s
-        where s.batch_id = b.id
-          and p.connection_id = (select b.connection_id) and p.id = s.id and p.revision = b.revision;
+        select array_agg(distinct product_id) into counted from told;
     end if;
+    update shopify.products p
+    set total_inventory = (
+        select coalesce(sum(v.inventory_quantity) filter (where coalesce(v.inventory_tracked, true)), 0)
+        from shopify.product_variants v
+        where v.connection_id = (select b.connection_id) and v.product_id = p.id and v.deleted_at is null
+    )
+    where p.connection_id = (select b.connection_id) and p.id = any(counted) and p.source = 'webhook';
     return written;
 end $$;
 
