@@ -34,7 +34,7 @@ from cryptography.fernet import Fernet
 
 from backstock.children import die_with_parent
 from backstock.embedded import EmbeddedPostgres, EmbeddedRedis
-from backstock.server import free_port
+from backstock.ports import free_port
 from shared.db import migrate
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ from cryptography.fernet import Fernet
 
 from backstock.children import die_with_parent
 from backstock.embedded import EmbeddedPostgres, EmbeddedRedis
-from backstock.server import free_port
+from backstock.ports import free_port
 from shared.db import connect, migrate
 from shared.events import Event, JobCompleted, JobQueued, Promoted, TableCheck
 from shared.outbox import emit

@@ -40,7 +40,7 @@ from redis.asyncio import Redis
 
 from backstock.children import die_with_parent
 from backstock.embedded import EmbeddedRedis
-from backstock.server import free_port
+from backstock.ports import free_port
 from shared.settings import Settings
 from shared.shopify import Shopify
 

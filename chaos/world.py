@@ -21,7 +21,7 @@ import httpx
 from cryptography.fernet import Fernet
 
 from backstock.embedded import EmbeddedPostgres, EmbeddedRedis
-from backstock.server import HOST, free_port
+from backstock.ports import HOST, free_port
 from backstock.supervisor import Service, Supervisor
 from backstock.up import command
 from chaos.proxy import Proxy

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from backstock.embedded import EmbeddedRedis
-from backstock.server import free_port
+from backstock.ports import free_port
 from shared.db import migrate
 
 ENDS_WITHIN = 15

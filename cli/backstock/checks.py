@@ -15,8 +15,8 @@ import redis.asyncio
 from redis.exceptions import AuthenticationError, RedisError
 
 from backstock.errors import CommandError
+from backstock.ports import port_is_free
 from backstock.programs import OLDEST_POSTGRES, OLDEST_REDIS
-from backstock.server import port_is_free
 from shared.errors import SettingError
 from shared.settings import bind_address
 

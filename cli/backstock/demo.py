@@ -18,8 +18,8 @@ import httpx
 from backstock.api import ATTENTION, LIVE, Api, Progress
 from backstock.embedded import EmbeddedPostgres, EmbeddedRedis
 from backstock.errors import CommandError
+from backstock.ports import HOST, free_port
 from backstock.proof import Row, as_table, compare
-from backstock.server import HOST, free_port
 from backstock.supervisor import Service
 from backstock.up import Plan, command, running, settle_addresses, until_cancelled
 from backstock.watch import line, watch

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import redis
 
 from backstock.children import die_with_parent
+from backstock.ports import HOST
 from backstock.programs import find_postgres, find_redis
 from backstock.server import (
-    HOST,
     POLL,
     STOPS_WITHIN,
     AlreadyRunningError,

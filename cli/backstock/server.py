@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
@@ -21,12 +20,12 @@ from typing import TYPE_CHECKING, Self
 
 from backstock.children import die_with_parent
 from backstock.errors import CommandError
+from backstock.ports import free_port, port_is_free
 from backstock.programs import Account, account_for_servers, can_enter, owned_folder
 
 if TYPE_CHECKING:
     import signal
 
-HOST = "127.0.0.1"
 STOPS_WITHIN = 20.0  # seconds before a server that ignores its stop signal is killed
 POLL = 0.02  # seconds between two looks at a starting server
 LOG_KEPT = 5_000_000  # bytes of a server's log kept from one start to the next
@@ -41,23 +40,6 @@ class EmbeddedServerError(CommandError):
 
 class AlreadyRunningError(EmbeddedServerError):
     """Another process runs a server on this folder."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def port_is_free(port: int, host: str = HOST) -> bool:
-    with socket.socket() as probe:
-        # else connections that a stopped server left in TIME_WAIT would look like a listener
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
 
 
 class Server(ABC):

@@ -20,7 +20,7 @@ import asyncpg
 from backstock.checks import check_postgres, check_redis, require_free
 from backstock.embedded import EmbeddedPostgres, EmbeddedRedis
 from backstock.errors import CommandError
-from backstock.server import HOST, free_port, port_is_free
+from backstock.ports import HOST, free_port, port_is_free
 from backstock.supervisor import Service, Supervisor
 from shared.db import migrate
 from shared.settings import bind_address, read_settings

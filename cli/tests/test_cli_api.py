@@ -13,7 +13,7 @@ from rich.console import Console
 from backstock.api import Api, Progress
 from backstock.audit import audit
 from backstock.errors import CommandError
-from backstock.server import free_port
+from backstock.ports import free_port
 from backstock.watch import bars, watch
 
 KEY = "test-api-key-0123456789"

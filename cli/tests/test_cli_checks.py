@@ -6,7 +6,7 @@ import pytest
 
 from backstock.checks import check_postgres, check_redis, findings, require_free
 from backstock.errors import CommandError
-from backstock.server import free_port
+from backstock.ports import free_port
 from shared.errors import SettingError
 
 

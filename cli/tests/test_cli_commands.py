@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from backstock.server import free_port
+from backstock.ports import free_port
 
 BACKSTOCK = Path(sys.executable).parent / "backstock"
 ENDS_WITHIN = 60

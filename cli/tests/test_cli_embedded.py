@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from backstock.embedded import EmbeddedPostgres, EmbeddedRedis
-from backstock.server import AlreadyRunningError, EmbeddedServerError, port_is_free
+from backstock.ports import port_is_free
+from backstock.server import AlreadyRunningError, EmbeddedServerError
 
 LAUNCHER = """
 import sys, pathlib

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from backstock.server import free_port
+from backstock.ports import free_port
 
 COMMANDS = Path(sys.executable).parent
 ENDS_WITHIN = 60.0  # seconds

@@ -9,7 +9,7 @@ import pytest
 
 from backstock.embedded import EmbeddedRedis
 from backstock.errors import CommandError
-from backstock.server import free_port
+from backstock.ports import free_port
 from backstock.supervisor import Service, Supervisor
 
 SERVER = """

@@ -11,7 +11,7 @@ import redis
 from status_history import first_sync
 from test_status_http import Status, next_document
 
-from backstock.server import free_port
+from backstock.ports import free_port
 from shared.db import connect
 from shared.service import HTTP_GRACE
 
