@@ -232,6 +232,22 @@ MUTATIONS = (
         f"{BULK_TESTS}::test_a_run_that_was_never_noted_is_adopted",
     ),
     Mutation(
+        "started once",
+        "a start whose answer got lost is asked for again",
+        f"{SHARED}/shopify.py",
+        "if still or failures >= TRIES:",
+        "if failures >= TRIES:",
+        f"{BULK_TESTS}::test_an_operation_ends_whatever_happens[answer to a start is lost]",
+    ),
+    Mutation(
+        "started once",
+        "whoever was paused past its lease starts an operation that its successor has started",
+        f"{SHARED}/lease.py",
+        "if time.monotonic() >= self._until:",
+        "if False:",
+        f"{LEASE_TESTS}::test_a_paused_worker_begins_nothing",
+    ),
+    Mutation(
         "catch-ups join",
         "what one under way was not asked for is forgotten",
         f"{RUNNER}/queries.sql",

@@ -53,6 +53,7 @@ FAULTS = {
     "file server is down": ({"download_http": {"times": 2, "status": 503}}, 0),
     "API is flaky": ({"http": {"rate": 0.15, "status": 502}, "internal_error": {"rate": 0.1}}, 0),
     "connections are reset": ({"reset": {"rate": 0.15}}, 0),
+    "answer to a start is lost": ({"unanswered": {"times": 2, "of": "RunBulk"}}, 0),
     "API throttles": ({"throttle": {"rate": 0.1}}, 0),
 }
 

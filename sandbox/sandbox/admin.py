@@ -63,6 +63,8 @@ async def graphql(site: Site, http: HttpRequest, asked_version: str) -> Response
     body = run(
         site, text, variables, asked.get("operationName"), scopes, version, str(http.base_url).rstrip("/")
     )
+    if site.faults.strike("unanswered", text):
+        return Reset()
     return answer(body, 200, version)
 
 

@@ -1,7 +1,7 @@
 """What can go wrong on purpose. Each fault has a `rate` (default 1) and may be limited to a number of
 `times`.
 
-http {status, retry_after}  internal_error  throttle  latency {seconds}  reset
+http {status, retry_after}  internal_error  throttle  latency {seconds}  reset  unanswered {of}
 download_cut {bytes}  download_http {status}
 bulk_fail {partial, error_code, after}  bulk_stuck {after}  bulk_expired  bulk_no_url  bulk_link {url}
 bulk_short {lines}
@@ -20,6 +20,7 @@ NAMES = frozenset(
         "throttle",
         "latency",
         "reset",
+        "unanswered",
         "download_cut",
         "download_http",
         "bulk_fail",
@@ -55,10 +56,10 @@ class Faults:
             else:
                 self.set[name] = {"rate": 1, **({} if setting is True else setting)}
 
-    def strike(self, name: str) -> JSON | None:
-        """The fault's settings if it strikes now; counts down `times`."""
+    def strike(self, name: str, document: str = "") -> JSON | None:
+        """The fault's settings if it strikes now (and names part of `document`); counts down `times`."""
         fault = self.set.get(name)
-        if fault is None or self.random() >= fault["rate"]:
+        if fault is None or fault.get("of", "") not in document or self.random() >= fault["rate"]:
             return None
         if "times" in fault:
             if fault["times"] <= 0:

@@ -136,8 +136,19 @@ class Shop:
     costs: QueryCosts = field(repr=False)
     notices: Notices = field(repr=False)
 
-    async def query(self, answer: type[T], document: str, variables: Mapping[str, Any] | None = None) -> T:
-        """Send a document; returns its `data` as `answer`. Raises StoreError or ShopifyUnavailableError."""
+    async def query(
+        self,
+        answer: type[T],
+        document: str,
+        variables: Mapping[str, Any] | None = None,
+        *,
+        still: Callable[[], None] | None = None,
+    ) -> T:
+        """Send a document; returns its `data` as `answer`. Raises StoreError or ShopifyUnavailableError.
+
+        `still` is for what must not be done twice. It is called when the request goes out, and raises if that
+        is no longer ours to do; and after a failure that leaves open what Shopify did nothing is sent again.
+        """
         if not _TOKEN.fullmatch(self.token):
             raise refusal("invalid_token", self.name)
         body = msgspec.json.encode({"query": document, "variables": variables or {}})
@@ -145,7 +156,7 @@ class Shop:
         failures = throttles = 0
         while True:
             try:
-                return await self._ask(answer, kind, body)
+                return await self._ask(answer, kind, body, still)
             except ThrottledError as error:
                 throttles += 1
                 if throttles > THROTTLE_WAITS:
@@ -155,9 +166,9 @@ class Shop:
                 await self._wait_for_points(error)
             except (TransientError, httpx.RequestError) as error:
                 failures += 1
-                if failures >= TRIES:
+                if still or failures >= TRIES:
                     raise ShopifyUnavailableError(
-                        f"{self.name}: no answer after {failures} tries: {_cause(error)}"
+                        f"{self.name}: no answer (tries: {failures}): {_cause(error)}"
                     ) from error
                 await self._wait_for_better_times(error, failures)
 
@@ -167,12 +178,12 @@ class Shop:
             await self.query(dict, SHORTEST_QUERY)
         return self.gate.clock.now()
 
-    async def _ask(self, answer: type[T], kind: str, body: bytes) -> T:
+    async def _ask(self, answer: type[T], kind: str, body: bytes, still: Callable[[], None] | None) -> T:
         """One request, in its turn."""
         async with self.gate.requests:
             outcome = "cancelled"
             try:
-                content = await self._pay_and_post(kind, body)
+                content = await self._pay_and_post(kind, body, still)
                 found = read_data(self.name, answer, content)
                 outcome = "ok"
             except Exception as error:
@@ -182,14 +193,14 @@ class Shop:
                 requests.labels(outcome).inc()
             return found
 
-    async def _pay_and_post(self, kind: str, body: bytes) -> bytes:
+    async def _pay_and_post(self, kind: str, body: bytes, still: Callable[[], None] | None) -> bytes:
         try:
             hold = await self.gate.bucket.take(partial(self.costs.estimate, kind))
         except TimeoutError:
             raise ShopifyUnavailableError(f"{self.name}: others use all of its points") from None
         said = Said()
         try:
-            response = await self._post(body)
+            response = await self._post(body, still)
             if httpx.codes.OK < response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
                 said = Said(spent=0.0)  # turned away at the door
             check_status(self.name, response)
@@ -205,11 +216,17 @@ class Shop:
         check_errors(self.name, envelope)
         return response.content
 
-    async def _post(self, body: bytes) -> httpx.Response:
+    async def _post(self, body: bytes, still: Callable[[], None] | None) -> httpx.Response:
+        async def trace(step: str, _: Mapping[str, Any]) -> None:
+            if still and step == "http11.send_request_body.started":  # nothing that may wait comes after it
+                still()
+
         headers = {"Content-Type": "application/json", "X-Shopify-Access-Token": self.token}
         try:
             async with asyncio.timeout(REQUEST_WITHIN):
-                response = await self.http.post(self.url, content=body, headers=headers)
+                response = await self.http.post(
+                    self.url, content=body, headers=headers, extensions={"trace": trace}
+                )
         except TimeoutError:
             raise TransientError("timeout", f"no answer within {REQUEST_WITHIN:.0f} s") from None
         self.notices.heed(self.name, self.version, response.headers)

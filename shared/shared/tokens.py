@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -197,16 +197,23 @@ class _ConnectedShop(Shop):
     tokens: Tokens = field(kw_only=True)
     connection_id: int = field(kw_only=True)
 
-    async def query(self, answer: type[T], document: str, variables: Mapping[str, Any] | None = None) -> T:
+    async def query(
+        self,
+        answer: type[T],
+        document: str,
+        variables: Mapping[str, Any] | None = None,
+        *,
+        still: Callable[[], None] | None = None,
+    ) -> T:
         token = await self.tokens.access_token(self.connection_id)
         try:
-            return await self._with(token).query(answer, document, variables)
+            return await self._with(token).query(answer, document, variables, still=still)
         except StoreError as error:
             if error.problem.code != "invalid_token":
                 raise
         log.info("token.refused", connection=self.connection_id)
         token = await self.tokens.access_token(self.connection_id, refused=token)
-        return await self._with(token).query(answer, document, variables)
+        return await self._with(token).query(answer, document, variables, still=still)
 
     def _with(self, token: str) -> Shop:
         return self.tokens.shopify.shop(self.name, token)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from types import SimpleNamespace
 
 import pytest
 
 from shared import db
 from shared.db import connect
 from shared.errors import LeaseLostError
-from shared.lease import lease
+from shared.lease import LEASE_SECONDS, lease
 from shared.outages import OUTAGES
 
 
@@ -69,6 +71,22 @@ async def test_a_paused_worker_can_do_no_harm(pool):
             async with pool.acquire() as tx, tx.transaction():
                 await successor.hold(tx)
     assert await pool.fetchval("select count(*) from control.connections") == 0
+
+
+async def test_a_paused_worker_begins_nothing(pool, monkeypatch):
+    """By the clock its lease has run out: so it says, until a renewal tells that nobody took it meanwhile."""
+    async with lease(pool, "job:1") as paused:
+        paused.check()
+        awake = time.monotonic() + LEASE_SECONDS
+        monkeypatch.setattr("shared.lease.time", SimpleNamespace(monotonic=lambda: awake))
+        with pytest.raises(LeaseLostError, match="job:1"):
+            paused.check()
+        await paused.renew(pool)
+        paused.check()
+        await pool.execute("update control.leases set epoch = epoch + 1")
+        await paused.renew(pool)
+        with pytest.raises(LeaseLostError, match="job:1"):
+            paused.check()
 
 
 async def test_a_late_release_does_not_free_the_successors_lease(pool):

@@ -13,6 +13,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from shared import shopify as client_module
+from shared.errors import LeaseLostError
 from shared.settings import Settings
 from shared.shopify import Shopify, ShopifyUnavailableError, StoreError
 
@@ -221,6 +222,23 @@ async def test_an_answer_of_another_form_is_an_error(store):
     problem = await store.refused(answer=Other)
     assert problem.code == "unexpected_answer"
     assert "shop" in problem.message
+
+
+async def test_what_must_not_be_done_twice_is_sent_once_and_only_while_it_is_ours(store):
+    """A lost answer may be that of a request which was carried out; what is not ours is not sent."""
+    shop = store.shopify.shop(store.shop, TOKEN)
+    await store.fault(unanswered={"times": 1})
+    with pytest.raises(ShopifyUnavailableError):
+        await shop.query(Answer, NAME, still=lambda: None)
+    assert await store.requests() == 1
+
+    def not_any_more():
+        raise LeaseLostError("operation:1")
+
+    with pytest.raises(LeaseLostError):
+        await shop.query(Answer, NAME, still=not_any_more)
+    assert await store.requests() == 1
+    assert await shop.query(Answer, NAME, still=lambda: None) == Answer(Named(store.shop))
 
 
 async def test_nobody_answers(store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
@@ -78,9 +79,9 @@ class RecentBulks(msgspec.Struct, rename="camel"):
     bulk_operations: _Found
 
 
-async def run(shop: Shop, query: str) -> Run:
-    """Have a bulk query run; `user_errors` says why not."""
-    answer = await shop.query(RunBulk, document(PATH, "RunBulk"), {"query": query})
+async def run(shop: Shop, query: str, still: Callable[[], None]) -> Run:
+    """Have a bulk query run, if it is `still` ours to start; `user_errors` says why not."""
+    answer = await shop.query(RunBulk, document(PATH, "RunBulk"), {"query": query}, still=still)
     return answer.bulk_operation_run_query
 
 

@@ -1,7 +1,8 @@
 """A planned bulk operation -> BulkStarted. It is started once, whatever falls over.
 
 Before Shopify is asked to run the query we look for its marker among the shop's operations: one that was
-accepted before we fell is adopted. Who does this holds the operation's lease.
+accepted before we fell is adopted. Who does this holds the operation's lease, still so in the moment of
+asking. When the answer gets lost nothing is asked again: the next try looks for the marker.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from typing import assert_never
 import structlog
 
 from bulk_runner import shopify_bulk
-from bulk_runner.bulk_operation import Operation
+from bulk_runner.bulk_operation import Operation, load_operation
 from bulk_runner.documents import bulk_document
 from bulk_runner.end_bulk import fail
 from bulk_runner.shops import Shops
 from shared.db import affected, load_queries
 from shared.events import BulkProgressed, BulkStarted, Problem
-from shared.lease import lease
+from shared.lease import Lease, lease
 from shared.outbox import emit
 from shared.scopes import readable
 from shared.shopify import Shop, UserErrors
@@ -57,15 +58,19 @@ async def start(shops: Shops, shop: Shop, operation: Operation) -> None:
     async with lease(shops.pool, f"operation:{operation.id}") as held:
         if held is None:
             return
-        match await _adopt(shop, operation) or await _run(shops, shop, operation):
+        operation = await load_operation(shops.pool, operation.id)  # it may be started by now
+        if operation.state != "planned":
+            return
+        match await _adopt(shop, operation) or await _run(shops, shop, operation, held):
             case Started(gid, created_at):
                 async with shops.pool.acquire() as tx, tx.transaction():
                     await held.hold(tx)
                     status = await tx.execute(
                         queries["operation_started"], operation.id, gid, created_at, FIRST_POLL
                     )
-                    if affected(status):
-                        await emit(tx, BulkStarted(**operation.event_fields(), gid=gid))
+                    if not affected(status):
+                        return
+                    await emit(tx, BulkStarted(**operation.event_fields(), gid=gid))
                 log.info("bulk.started", operation=operation.id, gid=gid, resource=operation.resource)
             case NoSlot():
                 wait = min(SLOT_WAIT_CAP, SLOT_WAIT_BASE * 2**operation.waits)
@@ -91,12 +96,12 @@ async def _adopt(shop: Shop, operation: Operation) -> Started | None:
     return None
 
 
-async def _run(shops: Shops, shop: Shop, operation: Operation) -> Started | NoSlot | Refused:
+async def _run(shops: Shops, shop: Shop, operation: Operation, held: Lease) -> Started | NoSlot | Refused:
     allowed = readable(await shops.scopes(operation.connection_id))
     query = bulk_document(
         operation.path, operation.document_name, operation.window.search, operation.marker, allowed
     )
-    run = await shopify_bulk.run(shop, query)
+    run = await shopify_bulk.run(shop, query, held.check)
     if run.bulk_operation:
         return Started(run.bulk_operation.id, run.bulk_operation.created_at)
     error = run.user_errors[0] if run.user_errors else UserErrors("no reason given")
