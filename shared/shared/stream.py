@@ -4,7 +4,7 @@ Every handler has two subscriptions: one for new messages, one that claims what 
 for a lease. One middleware renews the lease while a handler runs and decides what a failure means:
 
     done                          -> acknowledged
-    Postgres, Redis, socket away  -> again after a backoff, for ever: an outage is not the message's fault
+    Postgres, Redis, Shopify away -> again after a backoff, for ever: an outage is not the message's fault
     PermanentError, unreadable    -> control.dead_letters, at once
     any other error               -> again after a backoff, MAX_DELIVERIES times, then control.dead_letters
 
@@ -43,6 +43,7 @@ from shared.events import EVENTS, Event, Service
 from shared.lanes import GivesWay, Lanes
 from shared.outages import OUTAGES, OutageError, end_if_cancelled
 from shared.outbox import STREAM_PREFIX, stream_name
+from shared.shopify_errors import ShopifyUnavailableError
 
 log = structlog.get_logger()
 queries = load_queries("shared")
@@ -293,7 +294,7 @@ class _Reliability(BaseMiddleware):
                 return await call_next(msg)
         except (HandlerException, StopConsume):
             raise
-        except (*OUTAGES, OutageError, LeaseLostError) as error:
+        except (*OUTAGES, OutageError, ShopifyUnavailableError, LeaseLostError) as error:
             after = error.after if isinstance(error, OutageError) else None
             if after is None:  # else it is only not its turn
                 log.info("event.waits", error=repr(error), deliveries=deliveries)

@@ -19,6 +19,7 @@ from shared.errors import LeaseLostError, PermanentError
 from shared.events import ConnectionCreated, JobQueued, StagedBatch
 from shared.outages import OutageError
 from shared.outbox import Relay, emit, stream_name
+from shared.shopify_errors import ShopifyUnavailableError
 from shared.stream import Route, make_broker
 
 SERVICE = "promoter"
@@ -211,7 +212,14 @@ async def test_the_job_of_a_dead_letter_fails_for_all_to_see(pool, consuming, un
 
 
 @pytest.mark.parametrize(
-    "error", [OutageError("away"), ConnectionResetError(), TimeoutError(), LeaseLostError()]
+    "error",
+    [
+        OutageError("away"),
+        ConnectionResetError(),
+        TimeoutError(),
+        LeaseLostError(),
+        ShopifyUnavailableError(),
+    ],
 )
 async def test_an_outage_is_not_the_messages_fault(pool, consuming, until, error):
     """As long as something around it is away a message is tried again, beyond any count of tries."""

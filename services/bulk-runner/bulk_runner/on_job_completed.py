@@ -1,6 +1,7 @@
 """JobCompleted -> what comes after it.
 
 recent_sync, bulk_*  --the whole history is in-->  catch_up
+                     --scopes came meanwhile-->    bulk_orders, once more with what they open
 catch_up             --of a sync-->                audit
                      --which owes changes-->       catch_up
 audit                --all equal-->                live
@@ -10,6 +11,7 @@ audit                --all equal-->                live
 
 from __future__ import annotations
 
+from bulk_runner.loads import queue_loads, to_load
 from bulk_runner.planning import queue_job, set_status
 from shared.db import Connection, load_queries
 from shared.events import BULK_JOBS, JobCompleted, JobFailed, Problem, TableCheck
@@ -37,7 +39,8 @@ async def on_job_completed(event: JobCompleted, tx: Connection) -> None:
 
 async def _after_catch_up(event: JobCompleted, tx: Connection, status: str) -> None:
     job = await tx.fetchrow(queries["catch_up_done"], event.job_id)
-    is_of_a_sync = status == "catching_up"
+    # A letter that came meanwhile shows as attention, and is no reason to leave the proof undone.
+    is_of_a_sync = status == "catching_up" or bool(job and (job["round"] > 1 or job["is_unproven"]))
     # Of a sync only what lies further back: newer changes keep coming, and the audit that follows sees them.
     if job and job["owes"] and (job["owes_older"] or not is_of_a_sync):
         await queue_job(
@@ -51,10 +54,17 @@ async def _after_catch_up(event: JobCompleted, tx: Connection, status: str) -> N
 async def _after_history(event: JobCompleted, tx: Connection) -> None:
     under_way = {row["kind"] for row in await tx.fetch(queries["open_jobs"], event.connection_id)}
     connection = await tx.fetchrow(queries["connection"], event.connection_id)
-    allowed = readable(connection["scopes"]) if connection else ()
-    loaded = {row["kind"] for row in await tx.fetch(queries["loaded_history"], event.connection_id)}
+    if connection is None:  # disconnected meanwhile
+        return
+    allowed = readable(connection["scopes"])
+    loads = await tx.fetch(queries["loaded_history"], event.connection_id)
+    loaded = {row["kind"] for row in loads}
     wanted = {kind for kind, resource in BULK_JOBS.items() if resource in allowed}
-    if wanted <= loaded and not under_way & {"recent_sync", *BULK_JOBS}:
+    if not wanted <= loaded or under_way & {"recent_sync", *BULK_JOBS}:
+        return
+    if again := [load for load in to_load(connection["scopes"], loads) if load.kind in loaded]:
+        await queue_loads(tx, event.connection_id, event.brand_id, again, connection["scopes"])
+    else:
         await _catch_up(event, tx, 1)
 
 

@@ -91,21 +91,45 @@ limit $2
 on conflict (connection_id, kind) where state in ('queued', 'running', 'staged') do nothing
 returning id, connection_id;
 
--- history_began: when the first job of the latest bulk load began to read, by operations or by pages
-select min(least(j.started_at, o.shopify_created_at))
-from control.jobs j
-left join control.bulk_operations o on o.job_id = j.id
-where j.id in (
-    select max(id) from control.jobs
-    where connection_id = $1 and kind like 'bulk_%' and state = 'completed'
-    group by kind
-);
+-- history_began: when the first job of the latest bulk load began to read, by operations or by pages. A resource
+-- that was not loaded anew has been caught up since: its changes are read from the last catch_up on
+select min(greatest(b.began, (
+    select max(c.created_at) from control.jobs c
+    where c.connection_id = $1 and c.kind = 'catch_up' and c.state = 'completed'
+)))
+from (
+    select min(least(j.started_at, o.shopify_created_at)) as began
+    from control.jobs j
+    left join control.bulk_operations o on o.job_id = j.id
+    where j.id in (
+        select max(id) from control.jobs
+        where connection_id = $1 and kind like 'bulk_%' and state = 'completed'
+        group by kind
+    )
+    group by j.id
+) b;
 
 -- caught_up_at: when the latest catch_up that was completed began
 select max(created_at) from control.jobs where connection_id = $1 and kind = 'catch_up' and state = 'completed';
 
--- catch_up_done: its round, and what it owes; whether that lies before everything that it has read
-select round, owes, owes < coalesce(since, created_at) as owes_older from control.jobs where id = $1;
+-- catch_up_done: its round, and what it owes; whether that lies before everything that it has read; whether the
+-- load that it follows has no audit yet
+select
+    c.round,
+    c.owes,
+    c.owes < coalesce(c.since, c.created_at) as owes_older,
+    exists (select from control.jobs b where b.connection_id = c.connection_id and b.kind like 'bulk_%')
+    and not exists (
+        select from control.jobs l
+        where l.connection_id = c.connection_id
+          and ((l.kind like 'bulk_%' and l.state <> 'completed' and l.state <> 'canceled')
+            or (l.kind = 'audit' and l.state <> 'canceled' and l.id > (
+                select max(b.id) from control.jobs b
+                where b.connection_id = c.connection_id and b.kind like 'bulk_%'
+            )))
+    ) as is_unproven
+from control.jobs c
+where c.id = $1;
 
 -- round_of_job: which try of catch_up and audit this is
 select round from control.jobs where id = $1;

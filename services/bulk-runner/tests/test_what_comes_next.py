@@ -101,6 +101,47 @@ async def test_the_catch_up_after_the_history_covers_what_was_read_by_pages(stor
     assert await store.waiting() == [("catch_up", ago(hours=5), 1)]
 
 
+async def test_one_resource_loaded_anew_does_not_go_back_to_the_first_load(store):
+    """The others were caught up every hour since: a year of their changes need not be read once more."""
+    await store.pool.execute("update control.connections set sync_status = 'backfilling'")
+    await store.job("bulk_customers", "completed", started_at=ago(days=365))
+    await store.job("catch_up", "completed", created_at=ago(hours=1))
+    history = await store.job("bulk_orders", "running", started_at=ago(minutes=20))
+    await store.ends(history, "bulk_orders")
+    assert await store.waiting() == [("catch_up", ago(hours=1), 1)]
+
+
+async def test_scopes_that_came_while_the_history_loaded_load_what_they_open(store):
+    """Orders that were read without read_customers do not name their customers: they are read once more."""
+    await store.pool.execute(
+        "update control.connections set sync_status = 'backfilling', scopes = '{read_orders,read_customers}'"
+    )
+    await store.job("bulk_customers", "completed", started_at=ago(hours=1))
+    history = await store.job(
+        "bulk_orders", "running", started_at=ago(hours=1), lacking=["read_all_orders", "read_customers"]
+    )
+    await store.ends(history, "bulk_orders")
+    ((kind, _, _),) = await store.waiting()
+    assert kind == "bulk_orders"
+    assert await store.status() == "backfilling"
+    again = await store.pool.fetchrow("select id, lacking from control.jobs where state = 'queued'")
+    assert again["lacking"] == ["read_all_orders", "read_products"]
+    await store.ends(again["id"], "bulk_orders")
+    ((kind, _, _),) = await store.waiting()
+    assert kind == "catch_up"
+
+
+async def test_attention_that_came_meanwhile_does_not_keep_a_load_from_its_audit(store):
+    """A catch_up after a load is followed by the audit, whatever is shown; one of a proven store is not."""
+    await store.pool.execute("update control.connections set sync_status = 'attention'")
+    await store.job("bulk_orders", "completed", started_at=ago(hours=1))
+    for follows in ([("audit", None, 1)], []):
+        begun = await store.job("catch_up", "running", since=ago(hours=1))
+        await store.ends(begun, "catch_up")
+        assert await store.waiting() == follows
+        await store.pool.execute("update control.jobs set state = 'completed'")
+
+
 async def test_an_operation_may_have_begun_before_its_job_by_shopifys_clock(store):
     """What was adopted, or a clock that is behind: the earlier of both counts."""
     await store.pool.execute("update control.connections set sync_status = 'backfilling'")

@@ -25,6 +25,7 @@ from shared.events import JobKind, JobQueued
 from shared.grants import Grant
 from shared.http import ProblemError, bearer, is_api_key, problems, unauthorized
 from shared.outbox import emit
+from shared.scopes import lacking
 from shared.shopify import ShopifyUnavailableError, StoreError
 from shared.tokens import Tokens
 
@@ -109,7 +110,7 @@ async def queue_job(
 
     `since`: changes from here on are to be read by a catch_up; None: from the last one on.
     """
-    job = await tx.fetchrow(queries["queue_job"], connection_id, kind, since)
+    job = await tx.fetchrow(queries["queue_job"], connection_id, kind, since, lacking(()))
     if job is None:
         raise LookupError(connection_id)
     if job["is_new"]:

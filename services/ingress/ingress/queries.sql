@@ -118,9 +118,13 @@ update control.connections set problem = $2, updated_at = now() where id = $1;
 
 -- queue_job: once at a time of each kind. A catch_up goes on where the last one of this load began; one that is
 -- under way may have passed by what is to be read, and owes it. `xmax` is 0 in a row that is new
-insert into control.jobs as j (connection_id, kind, since)
+insert into control.jobs as j (connection_id, kind, lacking, since)
 values (
     $1, $2,
+    array(
+        select s from unnest($4::text[]) s
+        where $2 like 'bulk_%' and s <> all(select unnest(c.scopes) from control.connections c where c.id = $1)
+    ),
     case when $2 = 'catch_up' then coalesce($3::timestamptz, (
         select max(l.created_at) from control.jobs l
         where l.connection_id = $1 and l.kind = 'catch_up' and l.state = 'completed'

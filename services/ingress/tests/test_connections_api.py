@@ -213,6 +213,18 @@ async def test_two_requests_at_once_make_one_connection(ingress):
     assert await ingress.db.fetchval(created) == 1
 
 
+async def test_a_load_that_is_asked_for_notes_the_scopes_that_it_lacks(ingress):
+    """What they open is loaded when they are granted."""
+    await ingress.connect(await ingress.new_shop(), "acme")
+    await ingress.db.execute("update control.connections set scopes = '{read_orders,read_products}'")
+    await ingress.call("POST", "/api/sync/acme", {"jobs": ["bulk_orders", "audit"]})
+    noted = await ingress.db.fetch("select kind, lacking from control.jobs order by kind")
+    assert [tuple(row) for row in noted if row["kind"] != "recent_sync"] == [
+        ("audit", []),
+        ("bulk_orders", ["read_all_orders", "read_customers"]),
+    ]
+
+
 async def test_a_sync_queues_each_job_once(ingress):
     """Jobs are queued with their events, a waiting one is named again; an unknown brand is 404."""
     await ingress.connect(await ingress.new_shop(), "acme")
