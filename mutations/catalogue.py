@@ -131,8 +131,8 @@ MUTATIONS = (
         "fencing",
         "a worker that woke up after its lease writes",
         f"{SHARED}/lease.py",
-        "        if affected(status) != 1:\n            raise LeaseLostError",
-        "        if affected(status) != 1 and False:\n            raise LeaseLostError",
+        "        if affected(status) != 1:\n            raise self._lost()",
+        "        if affected(status) != 1 and False:\n            raise self._lost()",
         f"{LEASE_TESTS}::test_a_paused_worker_can_do_no_harm",
     ),
     Mutation(
