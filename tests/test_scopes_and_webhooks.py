@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+
 from stores import TOKEN, make_store
 
 LIVE_WITHIN = 60  # seconds
+LONG_AGO = "2026-01-01T00:00:00Z"
 SCOPES = ("read_orders", "read_all_orders", "read_customers", "read_products", "read_inventory")
 
 
@@ -35,7 +38,7 @@ async def test_a_scope_that_is_missing_closes_its_resource_only(services, until)
         await grant(store, *SCOPES)
         await until(lambda: store.db.fetchval("select count(*) > 5 from control.jobs"), LIVE_WITHIN)
         await until(store.is_live, LIVE_WITHIN)
-        assert (await kinds(store))[5:] == ["bulk_customers", "bulk_orders", "catch_up", "audit"]
+        assert (await kinds(store))[5:] == ["bulk_orders", "bulk_customers", "catch_up", "audit"]
         assert await store.differences() == []
         topics = await store.db.fetch("select topic from control.webhook_subscriptions")
         assert "CUSTOMERS_UPDATE" in {row["topic"] for row in topics}
@@ -65,6 +68,29 @@ async def test_older_orders_come_when_read_all_orders_is_granted(services, until
         )
         assert loaded > 0
         assert await store.differences() == []
+
+
+async def test_a_scope_that_was_taken_away_is_loaded_again_when_it_is_back(services, until):
+    """What changed meanwhile comes, and orders name their customers again; a late word changes nothing."""
+    await services.start_all()
+    async with make_store(services, orders=60) as store:
+        await store.connect()
+        await until(store.is_live, LIVE_WITHIN)
+        await grant(store, *(scope for scope in SCOPES if scope != "read_customers"))
+        customer, order = await store.db.fetchrow(
+            "select customer_id, id from shopify.orders where customer_id is not null limit 1"
+        )
+        await store.post(f"customers/{customer}/update", note="nobody may see this")
+        await store.post(f"orders/{order}/update", note="by whom?")
+        jobs = await store.db.fetchval("select count(*) from control.jobs")
+
+        await grant(store, *SCOPES)
+        late = '{"id": 1, "previous": [], "current": ["read_orders"], "updated_at": "2026-01-01T00:00:00Z"}'
+        assert await store.deliver("app/scopes_update", late, **{"X-Shopify-Triggered-At": LONG_AGO}) == 200
+        await until(lambda: store.db.fetchval("select count(*) > $1 from control.jobs", jobs), LIVE_WITHIN)
+        await until(store.is_live, LIVE_WITHIN)
+        assert (await kinds(store))[jobs:] == ["bulk_orders", "bulk_customers", "catch_up", "audit"]
+        await until(store.equals, LIVE_WITHIN)
 
 
 async def test_a_lost_subscription_is_registered_again_and_what_it_missed_is_read(services, until):
@@ -101,6 +127,28 @@ async def test_a_missed_webhook_is_healed_by_the_scheduled_catch_up(services, un
         await store.post(f"orders/{order}/update", note="nobody was told")
         await until(store.equals, LIVE_WITHIN)
         assert await store.db.fetchval("select source from shopify.orders where id = $1", order) == "catch_up"
+
+
+async def test_a_catch_up_reads_more_than_shopify_pages(services, until):
+    """After a long absence more has changed than the 25,000 objects of a listing that Shopify pages."""
+    running = await services.start_all()
+    fast = {"bucket": 20_000, "restore_rate": 10_000}
+    async with make_store(services, orders=20, customers=26_000, **fast) as store:
+        await store.connect()
+        await until(store.is_live, 2 * LIVE_WITHIN)
+        async with store.db.transaction():
+            await store.db.execute("update control.jobs set created_at = created_at - interval '20 years'")
+            await store.db.execute("update shopify.customers set source = 'bulk'")
+        await running["bulk-runner"].kill(signal.SIGTERM)
+        await services.start("bulk-runner", CATCH_UP_EVERY="1")
+        await until(lambda: _all_are_caught_up(store), 2 * LIVE_WITHIN)
+        await until(store.equals, LIVE_WITHIN)
+
+
+async def _all_are_caught_up(store) -> bool:
+    assert await store.is_live()
+    query = "select bool_and(source = 'catch_up') from shopify.customers"
+    return bool(await store.db.fetchval(query))
 
 
 async def _subscriptions(store) -> dict[str, str]:

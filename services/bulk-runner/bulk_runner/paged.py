@@ -6,16 +6,16 @@
                   wrong (heal.py)
     bulk_*        all of a resource that a store has little of
 
-Each page is staged in a transaction that holds the job's lease and moves the cursor; after a crash
-another runner goes on at the page that was not committed. A node that is no row is set aside with its reason,
-and the rest of the page goes on.
+Each page is staged in a transaction that holds the job's lease and moves the position; after a crash
+another runner goes on at the page that was not committed. What is longer than Shopify pages is read in slices
+(slices.py). A node that is no row is set aside with its reason, and the rest of the page goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -28,6 +28,7 @@ from bulk_runner.resources.nodes import Page, ReadNode
 from bulk_runner.resources.refunds import RefundOf, read_refunds
 from bulk_runner.set_aside import set_nodes_aside, sift_nodes
 from bulk_runner.shops import Shops
+from bulk_runner.slices import START, Order, Place, Search, changed_since, created_since, place_after
 from bulk_runner.windows import Window
 from shared.db import Connection, Pool, load_queries, settle
 from shared.events import JobKind, JobQueued, Resource, Source, StagedBatch
@@ -53,12 +54,13 @@ ReadPage: TypeAlias = Callable[[Shop, str, str | None, str, Collection[Resource]
 
 @dataclass(frozen=True)
 class Reading:
-    """One resource to read: the pages that match `search`, from the cursor `after` on."""
+    """One resource to read: the pages that match `search`, from `place` on."""
 
     resource: Resource | Literal["refunds", "differing_orders", "differing_customers", "differing_products"]
     read: ReadPage
-    search: str = ""
-    after: str | None = None
+    search: Search = lambda _: ""
+    order: Order | None = None  # None: short enough to be read in one slice
+    place: Place = START
     source: Source | None = None  # else the job's
 
 
@@ -94,8 +96,9 @@ async def read_pages(event: JobQueued, shops: Shops, plan: Plan) -> None:
         allowed = readable(await shops.scopes(event.connection_id))
         source = SOURCES.get(event.kind, "bulk")
         position: dict[str, Any] = dict(job["position"])
-        async for reading, page in _pages(shop, _remaining(plan(event, job), position, allowed), allowed):
-            position[reading.resource] = page.next or "end"
+        remaining = _remaining(plan(event, job), position, allowed)
+        async for reading, page, following in _pages(shop, remaining, allowed):
+            position[reading.resource] = asdict(following) if following else "end"
             async with shops.pool.acquire() as tx, tx.transaction():
                 aside = await _stage(tx, event, reading.source or source, page, held)
                 if aside:
@@ -109,10 +112,10 @@ async def read_pages(event: JobQueued, shops: Shops, plan: Plan) -> None:
             await settle(tx, event, "bulk-runner")
 
 
-def _remaining(plan: list[Reading], position: dict[str, str], allowed: Collection[Resource]) -> list[Reading]:
+def _remaining(plan: list[Reading], position: dict[str, Any], allowed: Collection[Resource]) -> list[Reading]:
     """What may be read, and is left to read after a crash."""
     return [
-        replace(reading, after=position.get(reading.resource))
+        replace(reading, place=Place(**position.get(reading.resource, {})))
         for reading in plan
         if position.get(reading.resource) != "end" and SCOPED[reading.resource] in allowed
     ]
@@ -121,7 +124,7 @@ def _remaining(plan: list[Reading], position: dict[str, str], allowed: Collectio
 def recent_plan(_: JobQueued, job: asyncpg.Record, days: int) -> list[Reading]:
     """The orders of the last days, newest first."""
     since = (job["since"] or job["created_at"]) - timedelta(days=days)
-    return [Reading("orders", _newest_orders, f"created_at:>='{_iso(since)}'")]
+    return [Reading("orders", _newest_orders, created_since(since), "created_at")]
 
 
 def catch_up_plan(
@@ -129,11 +132,11 @@ def catch_up_plan(
 ) -> list[Reading]:
     """What changed since, what bulk operations could not give, and what an audit found wrong."""
     since = (job["since"] or job["created_at"] - DEFAULT_CATCH_UP) - OVERLAP
-    search = f"updated_at:>='{_iso(since)}'"
+    changed = changed_since(since)
     return [
-        Reading("orders", orders.page, search),
-        Reading("customers", customers.page, search),
-        Reading("products", products.page, search),
+        Reading("orders", orders.page, changed, "updated_at"),
+        Reading("customers", customers.page, changed, "updated_at"),
+        Reading("products", products.page, changed, "updated_at"),
         Reading("refunds", partial(_refund_lines, pool, event.connection_id)),
         *(
             Reading(name, partial(read_differences, pool, event.connection_id, resource), source="audit")
@@ -150,7 +153,8 @@ def whole_plan(_: JobQueued, job: asyncpg.Record, resource: Resource) -> list[Re
         "customers": customers.page,
         "products": products.page,
     }
-    return [Reading(resource, pages[resource], Window(None, job["before"]).search)]
+    whole = Window(None, job["before"]).search
+    return [Reading(resource, pages[resource], lambda _: whole)]
 
 
 async def _newest_orders(
@@ -177,15 +181,16 @@ async def _refund_lines(
 
 async def _pages(
     shop: Shop, readings: list[Reading], allowed: Collection[Resource]
-) -> AsyncIterator[tuple[Reading, Page[Row]]]:
+) -> AsyncIterator[tuple[Reading, Page[Row], Place | None]]:
+    """Each page, and the place after it."""
     for reading in readings:
-        after, more = reading.after, True
-        while more:
+        place: Place | None = reading.place
+        while place:
             # Before the request: whatever changes while it is under way was sent later.
             sent_at = (await shop.now() - CLOCK_SKEW).isoformat()
-            page = await reading.read(shop, reading.search, after, sent_at, allowed)
-            yield reading, page
-            after, more = page.next, page.next is not None
+            page = await reading.read(shop, reading.search(place.edge), place.after, sent_at, allowed)
+            place = place_after(place, page, reading.order)
+            yield reading, page, place
 
 
 async def _stage(
@@ -210,7 +215,3 @@ async def _stage(
         ),
     )
     return aside
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -28,10 +28,8 @@ class Window:
     @property
     def search(self) -> str:
         """Shopify's search for it. Both edges may count as inside there: rows are upserted by id."""
-        parts = [
-            f"created_at:{sign}'{_iso(edge)}'" for sign, edge in ((">=", self.start), ("<", self.end)) if edge
-        ]
-        return " ".join(parts)
+        edges = ((">=", self.start), ("<", self.end))
+        return " ".join(f"created_at:{sign}'{search_time(edge)}'" for sign, edge in edges if edge)
 
     def halves(self, oldest: datetime, now: datetime) -> tuple[Window, Window] | None:
         """The newer and the older half, or None if it is too short to cut."""
@@ -88,5 +86,6 @@ def _merged(sized: list[tuple[Window, int]], target: int) -> list[Window]:
     return [window for window, _ in merged]
 
 
-def _iso(moment: datetime) -> str:
+def search_time(moment: datetime) -> str:
+    """A moment as Shopify's search takes it, to the second."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
