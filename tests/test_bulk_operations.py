@@ -91,6 +91,21 @@ async def test_a_stuck_operation_is_canceled_and_run_again(services, until):
         assert found["bulk_started"] == await first_plan(store) + (2 if halved else 1)
 
 
+@pytest.mark.parametrize("never", [True, {"refused": "Try again later"}], ids=["canceling", "refused"])
+async def test_an_operation_that_shopify_does_not_end_is_left_behind(services, until, never):
+    """Stuck, and the cancel changes nothing: after as long again its window runs anew, in another slot."""
+    services.env["BULK_STUCK_AFTER"] = "1"
+    await services.start_all()
+    async with make_store(services, orders=ORDERS) as store:
+        faults = {"bulk_stuck": {"times": 1, "after": 10}, "bulk_cancel": never}
+        await store.http.patch(f"{store.control}/faults", json=faults)
+        await store.connect()
+        await until(store.is_live, LIVE_WITHIN)
+        assert await store.differences() == []
+        halved = await store.db.fetchval("select count(*) from control.bulk_operations where state = 'split'")
+        assert (await counters(store))["bulk_started"] == await first_plan(store) + (2 if halved else 1)
+
+
 async def test_an_operation_that_somebody_canceled_runs_again(services, until):
     """CANCELED, and not by us: the same window runs once more, and we cancel nothing."""
     await services.start_all()

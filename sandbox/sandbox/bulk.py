@@ -66,8 +66,12 @@ class Bulk:
         if operation.status not in ACTIVE:
             message = f"A bulk operation cannot be canceled when it is {operation.status.lower()}"
             return {"bulkOperation": operation, "userErrors": [{"field": None, "message": message}]}
+        never = self.site.faults.strike("bulk_cancel")
+        if never and "refused" in never:
+            return {"bulkOperation": operation, "userErrors": [{"field": None, "message": never["refused"]}]}
         operation.status = "CANCELING"
-        self.canceling[operation.id].set()
+        if never is None:
+            self.canceling[operation.id].set()
         self.site.log.count("bulk_cancelled")
         return {"bulkOperation": operation, "userErrors": []}
 

@@ -3,8 +3,8 @@
 
 http {status, retry_after}  internal_error  throttle  latency {seconds}  reset  unanswered {of}
 download_cut {bytes}  download_http {status}
-bulk_fail {partial, error_code, after}  bulk_stuck {after}  bulk_expired  bulk_no_url  bulk_link {url}
-bulk_short {lines}
+bulk_fail {partial, error_code, after}  bulk_stuck {after}  bulk_cancel {refused}  bulk_expired  bulk_no_url
+bulk_link {url}  bulk_short {lines}
 token_revoked  token_http {status}  nodes_null  nodes_wrong {nodes: {gid: {field: value}}}
 webhook_drop  webhook_duplicate  webhook_delay {seconds}  webhook_reorder {seconds}
 """
@@ -25,6 +25,7 @@ NAMES = frozenset(
         "download_http",
         "bulk_fail",
         "bulk_stuck",
+        "bulk_cancel",
         "bulk_expired",
         "bulk_no_url",
         "bulk_link",

@@ -95,8 +95,7 @@ async def poll(shops: Shops, shop: Shop, operation: Operation, stuck_after: floa
             await restart(shops, operation, "Shopify no longer knows it")
         case PolledOperation(status="CREATED" | "RUNNING" | "CANCELING"):
             await _note_progress(shops, operation, polled)
-            if (operation.frozen_for or 0) > stuck_after and not operation.cancel_requested:
-                await _cancel(shops, shop, operation)
+            await _end_if_stuck(shops, shop, operation, stuck_after)
         case PolledOperation(status="COMPLETED", url=None) if int(polled.object_count):
             await restart(shops, operation, "it completed without a file")
         case PolledOperation(status="COMPLETED"):
@@ -120,10 +119,19 @@ def _denied(operation: Operation) -> Problem:
     )
 
 
+async def _end_if_stuck(shops: Shops, shop: Shop, operation: Operation, stuck_after: float) -> None:
+    """Its counters are frozen: ask Shopify to end it, and after as long again no longer wait for that."""
+    frozen = operation.frozen_for or 0
+    if frozen > stuck_after and not operation.cancel_requested:
+        await _cancel(shops, shop, operation)
+    elif frozen > 2 * stuck_after:  # it may keep its slot; four others are left
+        await restart(shops, operation, "it was stuck, and Shopify did not end it", halve=True)
+
+
 async def _cancel(shops: Shops, shop: Shop, operation: Operation) -> None:
-    """Its counters are frozen: ask Shopify to end it. It holds its slot until it has ended."""
     log.warning("bulk.stuck", operation=operation.id, gid=operation.gid, seconds=operation.frozen_for)
-    await shopify_bulk.cancel(shop, operation.gid)
+    if refusal := await shopify_bulk.cancel(shop, operation.gid):  # it may have ended just now
+        log.warning("bulk.cancel_refused", operation=operation.id, gid=operation.gid, message=refusal)
     await shops.pool.execute(queries["request_cancel"], operation.id, POLL_FAST)
 
 

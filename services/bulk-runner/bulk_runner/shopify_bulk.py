@@ -91,9 +91,10 @@ async def ask(shop: Shop, gid: str) -> PolledOperation | None:
     return answer.bulk_operation
 
 
-async def cancel(shop: Shop, gid: str) -> None:
-    """Ask for its end; it holds its slot until it has ended."""
-    await shop.query(CancelBulk, document(PATH, "CancelBulk"), {"id": gid})
+async def cancel(shop: Shop, gid: str) -> str:
+    """Ask for its end; it holds its slot until it has ended. Returns why Shopify refuses, if it does."""
+    answer = await shop.query(CancelBulk, document(PATH, "CancelBulk"), {"id": gid})
+    return "; ".join(error.message for error in answer.bulk_operation_cancel.user_errors)
 
 
 async def recent(shop: Shop) -> list[FoundOperation]:
