@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
 from bulk_runner.planning import queue_job, set_status
 from shared.db import Connection
 from shared.events import BULK_JOBS, JobKind, Resource
-from shared.scopes import ALL_ORDERS, VISIBLE_DAYS, lacking, readable
+from shared.scopes import ALL_ORDERS, SCOPE_OF, VISIBLE_DAYS, lacking, readable
 
 EDGE = timedelta(days=1)  # how far the orders that opened later reach into those that were visible
 
@@ -26,18 +26,21 @@ class Load:
 
 def to_load(scopes: list[str], loaded: list[asyncpg.Record]) -> list[Load]:
     """What may be read and was not read yet."""
-    before = {row["kind"]: row for row in loaded}
-    resources = readable(scopes)
-    loads = [
-        Load(kind) for kind, resource in BULK_JOBS.items() if resource in resources and kind not in before
-    ]
-    orders = before.get("bulk_orders")
-    opened = set(orders["lacking"]) & set(scopes) if orders and "orders" in resources else set()
-    if orders and opened == {ALL_ORDERS}:
-        loads.append(Load("bulk_orders", orders["created_at"] - timedelta(days=VISIBLE_DAYS) + EDGE))
-    elif opened:  # orders name their customers and products only to who may read those
-        loads.append(Load("bulk_orders"))
-    return loads
+    opened = {row["kind"]: set(row["lacking"]) & set(scopes) for row in loaded}
+    allowed = {kind: resource for kind, resource in BULK_JOBS.items() if resource in readable(scopes)}
+    loads = [_load(kind, resource, opened.get(kind)) for kind, resource in allowed.items()]
+    return [load for load in loads if load]
+
+
+def _load(kind: JobKind, resource: Resource, opened: set[str] | None) -> Load | None:
+    """All of it if it was never loaded; else by the scopes `opened` that its last load lacked."""
+    if opened is None or SCOPE_OF[resource] in opened:
+        return Load(kind)
+    if kind != "bulk_orders" or not opened:
+        return None
+    if opened == {ALL_ORDERS}:
+        return Load(kind, datetime.now(UTC) - timedelta(days=VISIBLE_DAYS) + EDGE)
+    return Load(kind)  # orders name their customers and products only to who may read those
 
 
 async def queue_loads(

@@ -51,7 +51,7 @@ select kind from control.jobs
 where connection_id = $1 and state in ('queued', 'running', 'staged');
 
 -- loaded_history: the bulk jobs that were completed, the latest of each kind
-select distinct on (kind) kind, lacking, created_at
+select distinct on (kind) kind, lacking
 from control.jobs
 where connection_id = $1 and state = 'completed' and kind like 'bulk_%'
 order by kind, id desc;
@@ -63,7 +63,8 @@ select c.id, 'catch_up', (
     where j.connection_id = c.id and j.kind = 'catch_up' and j.state = 'completed'
 )
 from control.connections c
-where (c.sync_status = 'live' or (c.sync_status = 'attention' and c.problem ->> 'code' = 'set_aside'))
+where (c.sync_status = 'live'
+    or (c.sync_status = 'attention' and c.problem ->> 'code' in ('set_aside', 'audit_differs')))
   and not exists (
     select from control.jobs j
     where j.connection_id = c.id and j.kind = 'catch_up'

@@ -7,7 +7,7 @@ grant it is, the tokens are stored encrypted, and the sync starts where nothing 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -166,9 +166,19 @@ async def _store(
     if starts:
         await emit(tx, ConnectionCreated(connection_id=row["id"], brand_id=brand_id, shop=shop))
         log.info("connection.created", connection=row["id"], brand=brand_id, shop=shop)
-    elif before is not None and set(who.scopes) - set(before["scopes"]):
-        await emit(tx, ScopesGranted(connection_id=row["id"], brand_id=brand_id))
+    elif before is not None:
+        await follow_scopes(tx, row["id"], brand_id, before["scopes"], who.scopes)
     return row
+
+
+async def follow_scopes(
+    tx: Connection, connection_id: int, brand_id: str, before: Collection[str], now: Collection[str]
+) -> None:
+    """What opens is loaded; what closes is noted, to be loaded when it opens again. -> ScopesGranted"""
+    if lost := set(before) - set(now):
+        await tx.execute(queries["note_lost_scopes"], connection_id, list(lost))
+    if set(now) - set(before):
+        await emit(tx, ScopesGranted(connection_id=connection_id, brand_id=brand_id))
 
 
 def _columns(tokens: Tokens, grant: Grant, who: Who) -> tuple[Any, ...]:

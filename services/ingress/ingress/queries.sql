@@ -22,8 +22,18 @@ insert into control.compliance_requests (connection_id, shop, webhook_id, topic,
 values ($1, $2, $3, $4, $5)
 on conflict do nothing;
 
--- set_scopes: what the merchant has granted by now
-update control.connections set scopes = $2, updated_at = now() where id = $1;
+-- set_scopes: what the merchant grants as of $3, unless a later word is known. Returns what was granted before
+with before as (select id, scopes from control.connections where id = $1 for no key update)
+update control.connections c
+set scopes = $2, scopes_at = $3, updated_at = now()
+from before
+where c.id = before.id and c.scopes_at <= $3
+returning before.scopes;
+
+-- note_lost_scopes: as if no load had had them. What changes while they are gone is read when they are back
+update control.jobs
+set lacking = array(select s from unnest(lacking || $2::text[]) s group by s order by s)
+where connection_id = $1 and kind like 'bulk_%' and state <> 'canceled';
 
 -- connection_by_brand: locked, so that two requests for a brand follow each other
 select id, brand_id, shop, sync_status, metadata, scopes, problem, created_at, updated_at, removed_at
@@ -54,6 +64,7 @@ returning id, brand_id, shop, sync_status, metadata, scopes, problem, created_at
 update control.connections
 set
     scopes = $2,
+    scopes_at = default,
     currency = $3,
     token_kind = $4,
     access_token = $5,
@@ -174,7 +185,8 @@ delete from control.oauth_states where expires_at < now();
 select id, brand_id, scopes, webhooks_checked_at
 from control.connections
 where removed_at is null
-  and (sync_status = 'live' or (sync_status = 'attention' and problem ->> 'code' = 'set_aside'))
+  and (sync_status = 'live'
+    or (sync_status = 'attention' and problem ->> 'code' in ('set_aside', 'audit_differs')))
   and webhooks_checked_at < now() - $1::float8 * interval '1 second'
 order by webhooks_checked_at
 limit 20;

@@ -24,7 +24,7 @@ import asyncpg
 import structlog
 from prometheus_client import Counter
 
-from ingress.connecting import remove, with_implied
+from ingress.connecting import follow_scopes, remove, with_implied
 from ingress.connections import queue_job
 from ingress.payloads import (
     COMPLIANCE_TOPICS,
@@ -42,7 +42,7 @@ from ingress.signatures import is_webhook_signed, shop_domain
 from shared.db import Connection, Pool, load_queries
 from shared.dead_letters import Aside, erase, set_aside
 from shared.errors import BadPayloadError
-from shared.events import BulkFinished, ScopesGranted, StagedBatch
+from shared.events import BulkFinished, StagedBatch
 from shared.http import PROBLEM_JSON, ProblemError
 from shared.outages import end_if_cancelled
 from shared.outbox import emit
@@ -316,9 +316,9 @@ async def _carry_out(
             await remove(tx, connection_id, "uninstalled", as_of=triggered_at)
         case ScopesChanged(scopes):
             granted = with_implied(scopes)
-            await tx.execute(queries["set_scopes"], connection_id, granted)
-            if set(granted) - set(connection["scopes"]):
-                await emit(tx, ScopesGranted(connection_id=connection_id, brand_id=brand_id))
+            before = await tx.fetchval(queries["set_scopes"], connection_id, granted, triggered_at)
+            if before is not None:
+                await follow_scopes(tx, connection_id, brand_id, before, granted)
         case Incomplete():
             await queue_job(tx, connection_id, brand_id, "catch_up")
         case ComplianceRequest():

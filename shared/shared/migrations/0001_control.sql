@@ -14,6 +14,7 @@ create table control.connections (
     ),
     access_token bytea,
     scopes text[] not null default '{}',
+    scopes_at timestamptz not null default now() - interval '5 seconds',
     currency text,
     metadata jsonb not null default '{"v2_architecture": true}',
     problem jsonb,
@@ -23,6 +24,8 @@ create table control.connections (
     removed_at timestamptz
 );
 comment on table control.connections is 'One store of one brand. access_token is encrypted; null once removed.';
+comment on column control.connections.scopes_at is
+'When Shopify last said what is granted. By our clock at a connection, less what Shopify''s may be behind.';
 create unique index connections_shop on control.connections (shop) where removed_at is null;
 
 create table control.jobs (
@@ -48,8 +51,8 @@ create table control.jobs (
 comment on column control.jobs.since is 'catch_up and recent_sync: read what changed from here on.';
 comment on column control.jobs.owes is 'catch_up: asked for while it was under way; the next one reads from here on.';
 comment on column control.jobs.before is 'bulk_orders: only orders created before; what read_all_orders opened later.';
-comment on column control.jobs.lacking is 'Scopes that were not granted then; what they open is read when they are.';
-comment on column control.jobs.position is 'Where paged reading goes on after a crash: a cursor per resource.';
+comment on column control.jobs.lacking is 'Scopes that were not granted then, or were lost since; what they open is read when they are granted.';
+comment on column control.jobs.position is 'Where paged reading goes on after a crash: a place per resource.';
 comment on column control.jobs.round is 'Which try of catch_up and audit after the bulk load this is.';
 create unique index jobs_one_active on control.jobs (connection_id, kind)
 where state in ('queued', 'running', 'staged');
