@@ -54,6 +54,7 @@ async def test_missing_different_and_wrongly_deleted_rows_heal(services, until):
             "update shopify.order_line_items set original_total = 0 where order_id = $1", b
         )
         assert await store.deliver("orders/delete", json.dumps({"id": c}), **EARLIER) == 200
+        await _lone_refund(store)
         customer = await store.db.fetchval("select min(id) from shopify.customers where tags = '{}'")
         await store.db.execute(  # as it is when a tag was removed and no webhook said so
             "update shopify.customers set tags = '{added and removed}', "
@@ -109,10 +110,21 @@ async def test_orders_out_of_sight_are_neither_wrong_nor_gone(services, until):
             "update old set id = 7, created_at = now() - interval '100 days', sent_at = created_at; "
             "insert into shopify.orders select * from old"
         )
+        await _lone_refund(store)
         await _audit(store)
         await until(lambda: store.db.fetchval("select count(*) = 2 from control.audits"), LIVE_WITHIN)
         assert await store.db.fetchval("select bool_and(equal) from control.audits")
         assert await store.db.fetchval("select deleted_at is null from shopify.orders where id = 7")
+
+
+async def _lone_refund(store) -> None:
+    """A refund whose order never came, and is gone or out of sight."""
+    await store.db.execute(
+        "create temp table lone as select * from shopify.refunds limit 1; "
+        "update lone set id = 8, order_id = 9, sent_at = sent_at - interval '1 hour'; "
+        "insert into shopify.refunds select * from lone"
+    )
+    assert await store.db.fetchval("select count(*) from shopify.refunds where id = 8") == 1
 
 
 async def _audit(store) -> None:

@@ -345,7 +345,7 @@ delete from stage.differences where connection_id = $1;
 
 -- note_differences: the objects to be read again, the newest first if there are too many
 insert into stage.differences (connection_id, resource, id, unseen, created_at, taken_at)
-select $2, root_table, root_id, bool_or(extra and table_name = root_table), min(root_created_at), min(taken_at)
+select $2, root_table, root_id, bool_or(extra and not root_at_shopify), min(root_created_at), min(taken_at)
 from stage.judge_audit($1, $2)
 where missing or different or extra
 group by root_table, root_id

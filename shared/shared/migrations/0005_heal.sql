@@ -21,7 +21,7 @@ comment on column stage.differences.taken_at is 'When the audit began to read: w
 create function stage.judge_audit(audit_job bigint, store bigint)
 returns table (
     table_name text, root_table text, root_id bigint, root_created_at timestamptz, taken_at timestamptz,
-    at_shopify boolean, here boolean, newer_here boolean, their_amount numeric, our_amount numeric,
+    at_shopify boolean, root_at_shopify boolean, here boolean, newer_here boolean, their_amount numeric, our_amount numeric,
     missing boolean, different boolean, extra boolean
 )
 language sql stable as $$
@@ -102,6 +102,7 @@ pairs as (
         o.root_created_at,
         s.taken_at,
         t.id is not null as at_shopify,
+        r.id is not null as root_at_shopify,
         o.id is not null and o.deleted_at is null as here,
         t.amount as their_amount,
         o.amount as our_amount,
@@ -112,7 +113,8 @@ pairs as (
             as newer_here,
         coalesce(o.deleted_at > s.taken_at, false) as gone_since,
         r.id is null and coalesce(o.sent_at > s.taken_at, false) as come_since,
-        coalesce(o.root_created_at < s.seen_since, false) as out_of_sight
+        -- of a refund whose order never came nobody knows how old that is
+        coalesce(coalesce(o.root_created_at, '-infinity') < s.seen_since, false) as out_of_sight
     from theirs t
     full join ours o on o.table_name = t.table_name and o.id = t.id
     join snapshot s on s.resource = coalesce(t.root_table, o.root_table)
@@ -130,8 +132,8 @@ judged as (
     from pairs
 )
 select
-    table_name, root_table, root_id, root_created_at, taken_at, at_shopify, here, newer_here, their_amount,
-    our_amount, missing, different, extra
+    table_name, root_table, root_id, root_created_at, taken_at, at_shopify, root_at_shopify, here, newer_here,
+    their_amount, our_amount, missing, different, extra
 from judged
 $$;
 
