@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import httpx
@@ -223,6 +224,26 @@ async def test_a_load_that_is_asked_for_notes_the_scopes_that_it_lacks(ingress):
         ("audit", []),
         ("bulk_orders", ["read_all_orders", "read_customers"]),
     ]
+
+
+async def test_scopes_that_are_lost_count_as_never_had(ingress):
+    """By a new grant or by webhook, in whatever order: what they open is to be loaded when they are back."""
+    shop = await ingress.new_shop()
+    await ingress.connect(shop, "acme")
+    await ingress.call("POST", "/api/sync/acme", {"jobs": ["bulk_orders"]})
+    lacking = "select lacking from control.jobs where kind = 'bulk_orders'"
+    assert await ingress.db.fetchval(lacking) == []
+    await ingress.sandbox(shop, "/tokens", token="shpat_less", scopes=["read_orders", "read_customers"])
+    await ingress.connect(shop, "acme", "shpat_less")
+    assert {"read_all_orders", "read_products"} <= set(await ingress.db.fetchval(lacking))
+
+    for at, scopes in ((+1, '["read_orders"]'), (-1, '["read_orders", "read_customers", "read_products"]')):
+        moment = {"X-Shopify-Triggered-At": (datetime.now(UTC) + timedelta(minutes=at)).isoformat()}
+        body = f'{{"current": {scopes}}}'.encode()
+        sent = await ingress.webhook(shop, "app/scopes_update", body, id_=f"w{at}", **moment)
+        assert sent.status_code == 200
+        assert await ingress.db.fetchval("select scopes from control.connections") == ["read_orders"]
+    assert {"read_customers", "read_products"} <= set(await ingress.db.fetchval(lacking))
 
 
 async def test_a_sync_queues_each_job_once(ingress):
