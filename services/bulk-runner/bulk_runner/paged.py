@@ -187,9 +187,10 @@ async def _pages(
         place: Place | None = reading.place
         while place:
             # Before the request: whatever changes while it is under way was sent later.
-            sent_at = (await shop.now() - CLOCK_SKEW).isoformat()
-            page = await reading.read(shop, reading.search(place.edge), place.after, sent_at, allowed)
-            place = place_after(place, page, reading.order)
+            sent_at = await shop.now() - CLOCK_SKEW
+            search = reading.search(place.edge)
+            page = await reading.read(shop, search, place.after, sent_at.isoformat(), allowed)
+            place = place_after(place, page, reading.order, sent_at - OVERLAP)
             yield reading, page, place
 
 
