@@ -476,16 +476,22 @@ async def test_a_redaction_erases_and_older_copies_cannot_bring_it_back(store):
     person = {"email": "a@example.com", "phone": "+1", "note": "n"}
     await store.promote([customer(updated=10, last_name="L", **person)])
     await store.promote(order(1, updated=10, **person) + order(2, updated=10, **person))
+    await store.promote([refund(7, sent=10, note="n")])
     await store.promote([redacted(50, 1, [1])])
+    assert (await store.row("refunds", 7))["note"] is None
 
     await store.promote([customer(updated=40, sent=45, last_name="L", **person)], "bulk")
-    await store.promote(order(1, updated=40, sent=45, **person), "bulk")
+    await store.promote(
+        [*order(1, updated=40, sent=45, **person), refund(8, sent=45, ordinal=1, note="n")], "bulk"
+    )
+    await store.promote([refund(9, sent=46, note="n")])
 
     row = await store.row("customers")
     assert [row[c] for c in ("first_name", "last_name", "email", "phone", "note")] == [None] * 5
     row = await store.row("orders", 1)
     assert [row[c] for c in ("email", "phone", "note", "redacted_at")] == [None, None, None, moment(50)]
     assert (await store.row("orders", 2))["email"] == "a@example.com"
+    assert [(await store.row("refunds", id_))["note"] for id_ in (7, 8, 9)] == [None] * 3
 
 
 async def test_a_redaction_may_come_before_what_it_is_about(store):

@@ -343,11 +343,11 @@ begin
         connection_id, id, order_id, created_at, total_refunded, note, source, sent_at, revision
     )
     select distinct on (s.id)
-        b.connection_id, s.id, s.order_id, s.created_at, s.total_refunded, s.note, b.source,
-        s.sent_at, b.revision
+        b.connection_id, s.id, s.order_id, s.created_at, s.total_refunded,
+        case when parent.redacted_at >= s.sent_at then null else s.note end, b.source, s.sent_at, b.revision
     from stage.refunds s
     cross join lateral (
-        select 1 from shopify.orders p
+        select p.redacted_at from shopify.orders p
         where p.connection_id = (select b.connection_id) and p.id = s.order_id and p.revision = b.revision
         limit 1
     ) parent
@@ -410,8 +410,8 @@ begin
         connection_id, id, order_id, created_at, total_refunded, note, deleted_at, source, sent_at, revision
     )
     select distinct on (s.id)
-        b.connection_id, s.id, s.order_id, s.created_at, s.total_refunded, s.note, p.deleted_at, b.source,
-        s.sent_at, 0
+        b.connection_id, s.id, s.order_id, s.created_at, s.total_refunded,
+        case when p.redacted_at >= s.sent_at then null else s.note end, p.deleted_at, b.source, s.sent_at, 0
     from stage.refunds s
     left join shopify.orders p on p.connection_id = (select b.connection_id) and p.id = s.order_id
     where s.batch_id = b.id and s.ordinal is null
@@ -845,6 +845,11 @@ begin
     order by o.id, s.sent_at desc
     on conflict (connection_id, id) do update
     set email = null, phone = null, note = null, redacted_at = excluded.redacted_at, synced_at = now();
+
+    update shopify.refunds t set note = null, synced_at = now()
+    from stage.redactions s
+    where s.batch_id = b.id and t.connection_id = (select b.connection_id) and t.order_id = any(s.order_ids)
+      and t.note is not null;
 
     if exists (select from stage.redactions s where s.batch_id = b.id and s.whole_shop) then
         -- First what waits to be promoted: else it would bring rows back.
