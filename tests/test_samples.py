@@ -341,6 +341,7 @@ async def test_privacy_requests_and_the_apps_own_topics(delivered):
     row = await delivered.row("customers")
     assert (row["id"], row["redacted_at"], row["email"]) == (191167, SENT.replace(second=1), None)
 
+    await delivered.store.db.execute("update control.connections set scopes_at = $1", SENT)
     await delivered.send("app__scopes_update", second=2)
     scopes = "select scopes from control.connections"
     assert await delivered.value(scopes) == ["read_products", "write_products"]

@@ -7,8 +7,8 @@ grant it is, the tokens are stored encrypted, and the sync starts where nothing 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
-from datetime import datetime
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -27,6 +27,7 @@ from shared.tokens import Tokens
 log = structlog.get_logger()
 queries = load_queries("ingress")
 
+CLOCK_STEP = timedelta(seconds=5)  # Shopify tells its time to the second, and has many servers
 BRAND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}")
 
 WHO = """
@@ -98,11 +99,12 @@ async def connect(tokens: Tokens, brand_id: str, shop: str, grant: Grant) -> asy
     brand, 422 if Shopify refuses the token, 503 if it does not answer.
     """
     had_webhooks = bool(await tokens.pool.fetchval(queries["has_webhooks"], brand_id))
-    who = await _ask_shopify(tokens, shop, grant.access_token)
+    who, asked_at = await _ask_shopify(tokens, shop, grant.access_token)
     webhooks_lost = had_webhooks and not who.webhook_subscriptions.nodes
     try:
         async with tokens.pool.acquire() as tx, tx.transaction():
-            return await _store(tx, tokens, brand_id, shop, grant, who, webhooks_lost=webhooks_lost)
+            columns = _columns(tokens, grant, who, asked_at)
+            return await _store(tx, brand_id, shop, grant.kind, who, columns, webhooks_lost=webhooks_lost)
     except asyncpg.UniqueViolationError as error:
         if error.constraint_name == "connections_shop":
             raise ProblemError(
@@ -113,9 +115,11 @@ async def connect(tokens: Tokens, brand_id: str, shop: str, grant: Grant) -> asy
         ) from None
 
 
-async def _ask_shopify(tokens: Tokens, shop: str, access_token: str) -> Who:
+async def _ask_shopify(tokens: Tokens, shop: str, access_token: str) -> tuple[Who, datetime]:
+    """Who it is, and when Shopify said so, by its own clock."""
+    asked = tokens.shopify.shop(shop, access_token)
     try:
-        return await tokens.shopify.shop(shop, access_token).query(Who, WHO)
+        return await asked.query(Who, WHO), await asked.now() - CLOCK_STEP
     except StoreError as error:
         raise refused(error) from error
     except ShopifyUnavailableError as error:
@@ -140,15 +144,14 @@ def unavailable(shop: str) -> ProblemError:
 
 async def _store(
     tx: Connection,
-    tokens: Tokens,
     brand_id: str,
     shop: str,
-    grant: Grant,
+    kind: str,
     who: Who,
+    columns: Sequence[Any],
     *,
     webhooks_lost: bool,
 ) -> asyncpg.Record:
-    columns = _columns(tokens, grant, who)
     before = await tx.fetchrow(queries["connection_by_brand"], brand_id)
     if before is None:
         row = await tx.fetchrow(queries["insert_connection"], brand_id, shop, *columns)
@@ -162,7 +165,7 @@ async def _store(
         starts = halted or before["removed_at"] is not None
     if row is None:
         raise LookupError(brand_id)
-    log.info("connection.granted", connection=row["id"], brand=brand_id, shop=shop, kind=grant.kind)
+    log.info("connection.granted", connection=row["id"], brand=brand_id, shop=shop, kind=kind)
     if starts:
         await emit(tx, ConnectionCreated(connection_id=row["id"], brand_id=brand_id, shop=shop))
         log.info("connection.created", connection=row["id"], brand=brand_id, shop=shop)
@@ -181,10 +184,11 @@ async def follow_scopes(
         await emit(tx, ScopesGranted(connection_id=connection_id, brand_id=brand_id))
 
 
-def _columns(tokens: Tokens, grant: Grant, who: Who) -> tuple[Any, ...]:
+def _columns(tokens: Tokens, grant: Grant, who: Who, asked_at: datetime) -> tuple[Any, ...]:
     seal = tokens.vault.encrypt
     return (
         who.scopes,
+        asked_at,
         who.shop.currency_code,
         grant.kind,
         seal(grant.access_token),

@@ -54,23 +54,23 @@ limit $1 offset $2;
 
 -- insert_connection: a brand's first store
 insert into control.connections (
-    brand_id, shop, scopes, currency, token_kind,
+    brand_id, shop, scopes, scopes_at, currency, token_kind,
     access_token, access_token_expires_at, refresh_token, refresh_token_expires_at
 )
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 returning id, brand_id, shop, sync_status, metadata, scopes, problem, created_at, updated_at, removed_at;
 
 -- regrant_connection: the same connection with a new grant; a removed one starts over
 update control.connections
 set
     scopes = $2,
-    scopes_at = default,
-    currency = $3,
-    token_kind = $4,
-    access_token = $5,
-    access_token_expires_at = $6,
-    refresh_token = $7,
-    refresh_token_expires_at = $8,
+    scopes_at = $3,
+    currency = $4,
+    token_kind = $5,
+    access_token = $6,
+    access_token_expires_at = $7,
+    refresh_token = $8,
+    refresh_token_expires_at = $9,
     sync_status = case when removed_at is null then sync_status else 'connecting' end,
     problem = case when removed_at is null then problem end,
     removed_at = null,

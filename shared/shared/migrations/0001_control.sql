@@ -14,7 +14,7 @@ create table control.connections (
     ),
     access_token bytea,
     scopes text[] not null default '{}',
-    scopes_at timestamptz not null default now() - interval '5 seconds',
+    scopes_at timestamptz not null default '-infinity',
     currency text,
     metadata jsonb not null default '{"v2_architecture": true}',
     problem jsonb,
@@ -24,8 +24,7 @@ create table control.connections (
     removed_at timestamptz
 );
 comment on table control.connections is 'One store of one brand. access_token is encrypted; null once removed.';
-comment on column control.connections.scopes_at is
-'When Shopify last said what is granted. By our clock at a connection, less what Shopify''s may be behind.';
+comment on column control.connections.scopes_at is 'When Shopify last said what is granted, by its own clock.';
 create unique index connections_shop on control.connections (shop) where removed_at is null;
 
 create table control.jobs (
