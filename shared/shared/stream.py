@@ -329,10 +329,16 @@ class _Reliability(BaseMiddleware):
 
 
 def _read(event_type: str, payload: bytes) -> Event | None:
+    """The event; of one that another version wrote at least what all events have; None if it is none."""
     try:
-        return EVENTS[event_type].model_validate(msgspec.json.decode(payload))
-    except (KeyError, ValidationError, msgspec.DecodeError):
+        raw = msgspec.json.decode(payload)
+    except msgspec.DecodeError:
         return None
+    for form in (EVENTS[event_type], Event):
+        with contextlib.suppress(ValidationError):
+            event = form.model_validate(raw)
+            return event if "event_id" in event.model_fields_set else None
+    return None
 
 
 class _Delivery:

@@ -6,6 +6,7 @@ The waits of production (a lease of 15 s, ...) are set small here; what is done 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from contextlib import asynccontextmanager
 
@@ -245,6 +246,22 @@ async def test_what_cannot_be_read_is_put_aside(pool, client, consuming, until):
     letters = await buried(pool)
     assert {letter["event_type"] for letter in letters} == {"StagedBatch"}
     assert all(letter["connection_id"] is None for letter in letters)
+
+
+async def test_an_event_of_another_version_is_one_letter_however_often_it_comes(
+    pool, client, consuming, until
+):
+    """What a newer service wrote and this one cannot read keeps its identity: it is put aside once."""
+    newer = json.loads(event(3).model_dump_json()) | {"source": "something new"}
+    handler = Handler()
+    async with consuming(handler):
+        for _ in range(2):
+            await client.xadd(STREAM, {"__data__": json.dumps(newer)})
+        await emitted(pool, event(7))
+        await until(lambda: handler.calls == [7])
+        await until(lambda: nothing_pending(client))
+    (letter,) = await buried(pool)
+    assert (str(letter["event_id"]), letter["connection_id"]) == (newer["event_id"], newer["connection_id"])
 
 
 async def _buried_so_many(pool, number):
