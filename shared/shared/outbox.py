@@ -64,9 +64,9 @@ class Relay:
 
     async def publish_pending(self) -> int:
         """Send what nobody has sent yet; returns how many events."""
-        full = await self._full_streams()
+        types = await self._types_with_room()
         async with self.pool.acquire() as tx, tx.transaction():
-            rows = await tx.fetch(queries["take_unpublished"], RELAY_BATCH, full)
+            rows = await tx.fetch(queries["take_unpublished"], RELAY_BATCH, types)
             if rows:
                 await self._send(rows)
                 await tx.execute(queries["mark_published"], [row["id"] for row in rows])
@@ -79,9 +79,11 @@ class Relay:
     async def sweep(self) -> int:
         """Settle what every consumer has handled; send again what one lacks; returns how many again."""
         await self.pool.execute(queries["settle_outbox"])
-        full = await self._full_streams()
+        if unknown := await self.pool.fetch(queries["unknown_types"], list(EVENTS)):
+            log.warning("outbox.of_a_newer_version", types=[row["event_type"] for row in unknown])
+        types = await self._types_with_room()
         async with self.pool.acquire() as tx, tx.transaction():
-            rows = await tx.fetch(queries["take_unhandled"], RELAY_BATCH, self.resend_after, full)
+            rows = await tx.fetch(queries["take_unhandled"], RELAY_BATCH, self.resend_after, types)
             if rows:
                 log.warning("outbox.sent_again", events=len(rows))
                 await self._send(rows)
@@ -96,10 +98,13 @@ class Relay:
                 pipe.xadd(stream, {"__data__": row["payload"]})
             await pipe.execute()
 
-    async def _full_streams(self) -> list[str]:
-        """The event types whose streams take no more for now; their consumers are behind, or away."""
+    async def _types_with_room(self) -> list[str]:
+        """The event types whose streams take more. The others' consumers are behind, or away.
+
+        Types that only a newer version knows are none of ours to send: they wait for it.
+        """
         async with self.redis.pipeline(transaction=False) as pipe:
             for event in EVENTS.values():
                 pipe.xlen(stream_name(event))
             lengths = await pipe.execute()
-        return [name for name, length in zip(EVENTS, lengths, strict=True) if length >= STREAM_LENGTH]
+        return [name for name, length in zip(EVENTS, lengths, strict=True) if length < STREAM_LENGTH]

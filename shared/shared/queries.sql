@@ -1,11 +1,11 @@
 -- emit: an event, in the transaction of the work that caused it
 insert into control.outbox (event_id, event_type, payload, consumers) values ($1, $2, $3, $4);
 
--- take_unpublished: the oldest events that no relay has sent, locked against the other relays; none of types $2
+-- take_unpublished: the oldest events of types $2 that no relay has sent, locked against the other relays
 select id, event_type, payload
 from control.outbox
 where published_at is null
-  and event_type <> all ($2::text[])
+  and event_type = any ($2::text[])
 order by id
 limit $1
 for update skip locked;
@@ -25,12 +25,15 @@ where settled_at is null
     )
 );
 
--- take_unhandled: sent $2 seconds ago (twice as long each time, up to 32 times), still not handled, not of types $3
+-- unknown_types: what waits for a version that knows it
+select distinct event_type from control.outbox where settled_at is null and event_type <> all ($1::text[]);
+
+-- take_unhandled: of types $3, sent $2 seconds ago (twice as long each time, up to 32 times), still not handled
 select id, event_type, payload
 from control.outbox
 where settled_at is null
   and published_at < now() - $2::float8 * power(2, least(times_published, 6) - 1) * interval '1 second'
-  and event_type <> all ($3::text[])
+  and event_type = any ($3::text[])
 order by id
 limit $1
 for update skip locked;

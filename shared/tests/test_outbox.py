@@ -157,6 +157,17 @@ async def test_an_event_goes_to_the_stream_of_its_type(pool, client):
     ]
 
 
+async def test_an_event_of_a_newer_version_waits_for_it_and_holds_up_nobody(pool, client):
+    """After a release was taken back: its new event types are sent by who knows them."""
+    await emitted(pool, event(1), event(2))
+    await pool.execute("update control.outbox set event_type = 'OfTomorrow' where id = 1")
+    relay = Relay(pool, client, resend_after=0)
+    assert await relay.publish_pending() == 1
+    await relay.sweep()
+    assert {e.batch_id for e in await sent(client)} == {2}
+    assert await pool.fetchval("select published_at is null from control.outbox where id = 1")
+
+
 async def test_the_running_relay_is_woken_by_the_commit(pool, client, until, monkeypatch):
     """Nobody waits for the next look: a commit's notification sends its events at once."""
     monkeypatch.setattr(outbox, "RELAY_IDLE", 60.0)
