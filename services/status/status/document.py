@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from shared.events import JobKind, Resource
+from shared.events import BULK_JOBS, JobKind, Resource
 from status import measure
 from status.state import (
     RESOURCE_JOBS,
@@ -229,9 +229,18 @@ def _job_milestone(progress: Progress, kind: JobKind) -> Milestone:
     if measure.needs_help(progress, kind):
         return Milestone(key, label, "failed", progress.failures[kind].at)
     done, audit = progress.completed.get(kind), progress.audit
-    if done and not (kind == "audit" and audit and not audit.equal):
+    differs = kind == "audit" and audit and not audit.equal
+    if done and _is_up_to_date(progress, kind, done) and not differs:
         return Milestone(key, label, "done", _at(done))
     return Milestone(key, label, "active" if kind in progress.jobs else "waiting")
+
+
+def _is_up_to_date(progress: Progress, kind: JobKind, done: Completion) -> bool:
+    """Whether nothing was loaded anew since: the resource itself, or what is to be caught up and proven."""
+    if kind == "recent_sync":
+        return True
+    since = measure.newest_job(progress, kind) if kind in BULK_JOBS else measure.newest_load(progress)
+    return done.job_id >= since
 
 
 def _at(done: Completion) -> datetime:

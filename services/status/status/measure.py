@@ -36,24 +36,31 @@ def status(progress: Progress) -> Status:
     worry = progress.letters if progress.letters and progress.letters.trouble else None
     if worry and worry.halts:
         return "attention"
-    if progress.audit and progress.audit.equal:
+    if progress.audit and progress.audit.equal and progress.audit.job_id > newest_load(progress):
         return "attention" if worry else "live"
     return _step(progress)
 
 
 def _step(progress: Progress) -> Status:
-    jobs = progress.jobs
-    catch_up, audit = _newest_job(progress, "catch_up"), _newest_job(progress, "audit")
+    jobs, load = progress.jobs, newest_load(progress)
+    catch_up, audit = newest_job(progress, "catch_up"), newest_job(progress, "audit")
+    is_loading = any(kind in jobs and not jobs[kind].completed_at for kind in BULK_JOBS)
+    if load and (is_loading or load > max(catch_up, audit)):
+        return "backfilling"
     if audit > catch_up:
         return "auditing"
     if catch_up:
         return "catching_up"
-    if any(kind in jobs for kind in BULK_JOBS):
-        return "backfilling"
     return "recent" if "recent_sync" in jobs else "connecting"
 
 
-def _newest_job(progress: Progress, kind: JobKind) -> int:
+def newest_load(progress: Progress) -> int:
+    """The id of the latest job that loads history; what was caught up or proven before it is so no more."""
+    return max(newest_job(progress, kind) for kind in BULK_JOBS)
+
+
+def newest_job(progress: Progress, kind: JobKind) -> int:
+    """The id of the newest job of a kind, 0 if there is none."""
     return progress.jobs[kind].id if kind in progress.jobs else 0
 
 
@@ -71,7 +78,7 @@ def open_failure(progress: Progress, kind: JobKind) -> Failure | None:
 def needs_help(progress: Progress, kind: JobKind) -> bool:
     """Whether this kind of job stays failed until somebody acts; a newer job means that somebody did."""
     failure = open_failure(progress, kind)
-    return bool(failure and failure.final and _newest_job(progress, kind) <= failure.job_id)
+    return bool(failure and failure.final and newest_job(progress, kind) <= failure.job_id)
 
 
 def percent(progress: Progress) -> float:

@@ -126,6 +126,36 @@ def test_percent_never_falls_and_100_means_live(order):
     assert max(step.percent for step in until_live) <= 99
 
 
+def test_a_live_store_that_loads_anew_is_live_again_after_the_next_audit():
+    """A load that is newer than the proof: the word and the milestones say so, percent stays where it was."""
+    story = Story()
+    events = first_sync(story)
+    load = story.queued("bulk_customers", customers=50_000)
+    parts = list(story.bulk(load, "customers", 50_000))
+    catch_up, audit = story.queued("catch_up"), story.queued("audit")
+    steps = [
+        ([load, *parts[:6]], "backfilling", {"history_customers": "active", "audit": "active"}),
+        ([*parts[6:]], "backfilling", {"history_customers": "done", "catch_up": "active"}),
+        ([catch_up], "catching_up", {"catch_up": "active", "live": "waiting"}),
+        ([story.completed(catch_up), audit], "auditing", {"catch_up": "done", "audit": "active"}),
+        ([story.completed(audit, checks())], "live", {"audit": "done", "live": "done"}),
+    ]
+    for more, word, milestones in steps:
+        events += more
+        drawn = shown(events, story.clock.now)
+        assert (drawn.sync_status, drawn.percent) == (word, 100)
+        assert milestones.items() <= {m.key: m.state for m in drawn.milestones}.items()
+
+
+def test_a_catch_up_that_a_person_asks_for_during_a_load_is_no_later_stage():
+    """History is loading as long as a job of it has not ended."""
+    story = Story()
+    load = story.queued("bulk_orders", orders=500)
+    events = [story.connected(), load, story.queued("catch_up")]
+    assert shown(events).sync_status == "backfilling"
+    assert shown([*events, story.completed(load)]).sync_status == "catching_up"
+
+
 def test_percent_in_the_right_order_stays_below_100_until_the_equal_audit():
     """The audit that differs moves nothing; only the one that is equal says 100."""
     steps = list(accumulate(HISTORY, reduce, initial=Progress()))[1:]
