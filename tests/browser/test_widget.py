@@ -126,6 +126,32 @@ async def test_an_expired_token_is_renewed_by_the_page(stage, chromium, slow):
     assert await chromium.run("return document.querySelector('#page').innerText.includes('Orders')") is False
 
 
+async def test_a_token_that_comes_again_though_it_was_refused_is_no_end(stage, chromium, slow):
+    """The page's server may keep an old token for a while: the widget asks on until there is another."""
+    over, _ = stage.tokens.issue(slow.brand, timedelta(seconds=-5))
+    await chromium.open(f"{stage.url}?brand={slow.brand}")
+    await chromium.sees(f"{WIDGET}.progress?.percent > 0", slow.brand)
+    await chromium.run(KEEPS_TOKEN, slow.brand, over)
+    await chromium.sees("window.seen[arguments[0]].expired >= 3", slow.brand)
+    await chromium.sees(f"{WIDGET}.getAttribute('token') !== arguments[1]", slow.brand, over)
+    await chromium.sees(f"{WIDGET}.shadowRoot.querySelector('.error').hidden", slow.brand)
+    assert chromium.errors("401") == []
+
+
+# The server answers with the old token three times; twenty seconds are one.
+KEEPS_TOKEN = """
+const [brand, old] = arguments, [ask, wait, now] = [fetch, setTimeout, performance.now.bind(performance)];
+let times = 0;
+window.setTimeout = (work, ms) => wait(work, ms / 20);
+performance.now = () => now() * 20;
+window.fetch = async (url, options) => {
+  const keeps = String(url).includes("/token") && (times += 1) <= 3;
+  return keeps ? Response.json({ token: old }) : ask(url, options);
+};
+document.getElementById(brand).setAttribute("token", old);
+"""
+
+
 async def test_the_dashboard_says_when_it_hears_nothing_and_its_figures_never_fall(stage, chromium):
     """While status is away the page says so; what Shopify has only prepared is no order that is here."""
     async with make_store(stage.services, orders=3000, objects_per_second=600) as store:

@@ -13,6 +13,7 @@ const ORDER = ["attention", "connecting", "recent", "backfilling", "catching_up"
 let wanted = 1; // pages that are shown
 let failures = 0;
 let timer;
+let runs = 0;
 
 async function read() {
   const found = [];
@@ -30,20 +31,31 @@ async function read() {
 async function load() {
   clearTimeout(timer);
   if (document.hidden || !savedKey()) return;
+  const run = (runs += 1);
   try {
-    show(await read());
+    const found = await read();
+    if (run !== runs || !savedKey()) return; // a newer one is under way, or the key was forgotten meanwhile
+    show(found);
     failures = 0;
   } catch (problem) {
+    if (run !== runs || !savedKey()) return;
     if (problem.status === 401) return enter("This key is not the one that the service runs with.");
     failures += 1;
-    at("as-of").textContent = "No answer at the moment. Trying again …";
+    say("No answer at the moment. Trying again …");
   }
   timer = setTimeout(load, Math.min(AGAIN_MS * 2 ** failures, AGAIN_MOST_MS) * (0.9 + Math.random() / 5));
+}
+
+// Heard by screen readers: only what changes is put there.
+function say(text) {
+  if (at("news").textContent !== text) at("news").textContent = text;
+  at("as-of").hidden = Boolean(text);
 }
 
 function show({ found, asOf, more }) {
   at("enter").hidden = true;
   at("page").hidden = at("leave").hidden = at("meaning").hidden = false;
+  say("");
   at("as-of").textContent = `as of ${clock.format(new Date(asOf))}`;
   at("more").hidden = !more;
   found.sort((one, other) => rank(one) - rank(other) || one.brandId.localeCompare(other.brandId));

@@ -8,6 +8,7 @@ import { TEXTS, duration } from "./widget.js";
 
 const DATA_MS = 1000; // the server answers from memory when that is too often
 const DATA_LIVE_MS = 10000;
+const DATA_LONGEST_MS = 20000; // without an answer
 const WORTH_TELLING_MS = 3000; // shorter pauses are the usual pace
 const NAMES = { orders: "Orders", customers: "Customers", products: "Products" };
 const PHASES = {
@@ -60,11 +61,16 @@ function showMilestones(milestones) {
   );
 }
 
+// Screen readers hear an alert whenever its text is set, the same one, too.
+function setText(id, text) {
+  if (at(id).textContent !== text) at(id).textContent = text;
+}
+
 function showError(error) {
   at("error").hidden = !error;
   widget.classList.toggle("told", Boolean(error));
-  at("error-message").textContent = error?.message ?? "";
-  at("error-action").textContent = error?.action ?? "";
+  setText("error-message", error?.message ?? "");
+  setText("error-action", error?.action ?? "");
 }
 
 function showNotes() {
@@ -188,6 +194,7 @@ async function loadData() {
   try {
     const answer = await fetch(`api/sync/${encodeURIComponent(brand)}/data`, {
       headers: { Authorization: `Bearer ${widget.getAttribute("token") ?? ""}` },
+      signal: AbortSignal.timeout(DATA_LONGEST_MS),
     });
     setLost(false);
     if (answer.ok) showData(await answer.json());

@@ -6,8 +6,10 @@ export const savedKey = () => sessionStorage.getItem(PLACE) ?? "";
 export const saveKey = (key) => sessionStorage.setItem(PLACE, key);
 export const forgetKey = () => sessionStorage.removeItem(PLACE);
 
+// Rejects after ten seconds without an answer.
 export function ask(path, options = {}) {
-  return fetch(path, { ...options, cache: "no-store", headers: { Authorization: `Bearer ${savedKey()}` } });
+  const headers = { Authorization: `Bearer ${savedKey()}` };
+  return fetch(path, { ...options, cache: "no-store", headers, signal: AbortSignal.timeout(10_000) });
 }
 
 // A read token for one brand, or null if the key does not open it (any more).

@@ -1,8 +1,8 @@
-// <backstock-progress brand="acme" token="..." src="https://status.example.com"></backstock-progress>: docs/widget.md
-// hidden -> a sync starts: shown -> stream, or polls where that does not get through -> live: hidden again
+// <backstock-progress brand="acme" token="...">: docs/widget.md
+// hidden -> a sync starts: shown, by a stream or by polls -> live: hidden again
 
 const HOME = new URL(".", import.meta.url).href;
-const FIRST_FRAME_MS = 8000; // some proxies let nothing through
+const FIRST_FRAME_MS = 8000; // some proxies hold it back
 const SILENCE_MS = 20000; // a sync speaks every 5 s
 const POLL_MS = 5000;
 const SLOW_MS = 30000; // between tries
@@ -95,6 +95,9 @@ function setBar(bar, percent, label) {
 	bar.ariaLabel = label;
 }
 
+const get = (url, headers) =>
+	fetch(url, { headers, cache: "no-store", signal: AbortSignal.timeout(SILENCE_MS) }).catch(() => null);
+
 class BackstockProgress extends HTMLElement {
 	static observedAttributes = ["brand", "token", "token-src", "src", "lang", "details", "label", "persist"];
 
@@ -150,7 +153,7 @@ class BackstockProgress extends HTMLElement {
 		this.#render();
 	}
 
-	// Once for attributes that change together. A hidden tab lets go: a browser opens six streams to a host.
+	// Once for attributes set together. A hidden tab lets go: browsers have six streams a host.
 	#plan = () => {
 		this.#stop();
 		if (!document.hidden) this.#after(0, () => this.#start());
@@ -202,7 +205,7 @@ class BackstockProgress extends HTMLElement {
 		});
 		stream.onerror = () => {
 			this.#count(this.#failures + 1);
-			// closed: refused, a poll tells why
+			// a poll tells why
 			if (stream.readyState === EventSource.CLOSED) this.#poll();
 		};
 	}
@@ -211,7 +214,7 @@ class BackstockProgress extends HTMLElement {
 		this.#close();
 		const [run, was] = [this.#run, this.status];
 		const headers = { Authorization: `Bearer ${this.getAttribute("token")}`, "If-None-Match": this.#etag };
-		const answer = await fetch(this.#url("status"), { headers, cache: "no-store" }).catch(() => null);
+		const answer = await get(this.#url("status"), headers);
 		const doc = answer?.ok && (await answer.json().catch(() => null));
 		if (run !== this.#run) return;
 		const status = answer?.status;
@@ -233,15 +236,16 @@ class BackstockProgress extends HTMLElement {
 		const wait = this.#renewed + SLOW_MS - performance.now();
 		if (wait > 0) return this.#after(wait, () => this.#renew(run));
 		this.#renewed = performance.now();
-		const answer = await fetch(this.getAttribute("token-src"), { cache: "no-store" }).catch(() => null);
-		const body = await answer?.json().catch(() => null);
+		const answer = await get(this.getAttribute("token-src"));
+		const { token } = (await answer?.json().catch(() => 0)) ?? 0;
 		if (run !== this.#run) return;
-		if (body?.token) return this.setAttribute("token", body.token);
+		if (token === this.getAttribute("token")) return this.#after(SLOW_MS, () => this.#poll());
+		if (token) return this.setAttribute("token", token);
 		this.#count(this.#failures + 1);
 		this.#renew(run);
 	}
 
-	// The page, or token-src, has a new token.
+	// The page or token-src has a new one.
 	#refuse(status) {
 		const run = this.#run;
 		this.#refused = status;
