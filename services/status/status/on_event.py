@@ -20,7 +20,7 @@ import structlog
 from msgspec.structs import replace
 
 from shared.db import Connection, Pool, load_queries
-from shared.events import Event
+from shared.events import ConnectionRemoved, Event
 from shared.outages import OUTAGES, OutageError
 from status.document import draw
 from status.history import lock_baseline, read_history
@@ -137,7 +137,8 @@ async def _changed(
     before, epoch = _read(row), row.epoch
     if before is None:  # written by another version of this code; what is new is in the history already
         history = await read_history(tx, row.connection_id, await lock_baseline(tx, row.connection_id))
-        after, epoch = with_percent(history.progress, row.shown_percent), new_epoch()
+        ends = any(isinstance(event, ConnectionRemoved) for event in events)
+        after, epoch = with_percent(history.progress, 0.0 if ends else row.shown_percent), new_epoch()
     else:
         after = fold(reduce, events, before)
         if before.removed_at != after.removed_at:  # the sync begins anew, and so do its versions

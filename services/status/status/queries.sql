@@ -156,7 +156,7 @@ heard as (
 ),
 dead as (
     select connection_id, count(*) as letters from control.dead_letters
-    where replayed_at is null group by connection_id
+    where replayed_at is null and dropped_at is null group by connection_id
 )
 select
     p.brand_id, p.shop, p.removed_at,

@@ -122,6 +122,16 @@ async def test_state_that_cannot_be_read_is_read_anew_from_the_history(pool):
     assert after["epoch"] != before["epoch"]
 
 
+async def test_a_removal_ends_at_nothing_also_where_state_is_read_anew(pool):
+    """What was shown last is no floor for a store that was disconnected since."""
+    story = Story(await connection(pool))
+    await handle(pool, *first_sync(story))
+    assert (await row(pool, 1))["document"]["percent"] == 100
+    await pool.execute("""update control.progress set state = '{"jobs": 3}'""")
+    await handle(pool, story.removed())
+    assert (await row(pool, 1))["document"]["percent"] == 0
+
+
 async def test_one_event_that_cannot_be_counted_does_not_take_its_neighbours_along(pool):
     """Events that share a transaction are tried one by one when it fails."""
     story = Story(await connection(pool))
