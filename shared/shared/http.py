@@ -149,6 +149,8 @@ _DATABASE_AWAY: tuple[type[Exception], ...] = (
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InternalClientError,  # the connection broke in the middle of a statement
 )
 
 

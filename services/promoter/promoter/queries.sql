@@ -49,11 +49,12 @@ delete from control.webhook_deliveries where ctid = any(array(
     where received_at < now() - $1::float8 * interval '1 day' order by received_at limit $2
 ));
 
--- forget_letters: replayed or dropped long ago; open ones stay
+-- forget_letters: replayed or dropped long ago; open ones stay, and those of events that may be counted anew
 delete from control.dead_letters where id = any(array(
-    select id from control.dead_letters
-    where greatest(replayed_at, dropped_at) < now() - $1::float8 * interval '1 day'
-    order by id limit $2
+    select d.id from control.dead_letters d
+    where greatest(d.replayed_at, d.dropped_at) < now() - $1::float8 * interval '1 day'
+      and not exists (select from control.outbox o where o.event_id = d.event_id)
+    order by d.id limit $2
 ));
 
 -- forget_batches: promoted long ago; what is not promoted stays
