@@ -230,17 +230,17 @@ def _job_milestone(progress: Progress, kind: JobKind) -> Milestone:
         return Milestone(key, label, "failed", progress.failures[kind].at)
     done, audit = progress.completed.get(kind), progress.audit
     differs = kind == "audit" and audit and not audit.equal
-    if done and _is_up_to_date(progress, kind, done) and not differs:
+    newest, since = measure.newest_job(progress, kind), _since(progress, kind)
+    if done and done.job_id >= since and not differs:
         return Milestone(key, label, "done", _at(done))
-    return Milestone(key, label, "active" if kind in progress.jobs else "waiting")
+    return Milestone(key, label, "active" if newest and newest >= since else "waiting")
 
 
-def _is_up_to_date(progress: Progress, kind: JobKind, done: Completion) -> bool:
-    """Whether nothing was loaded anew since: the resource itself, or what is to be caught up and proven."""
+def _since(progress: Progress, kind: JobKind) -> int:
+    """The id of the job from which on one counts: what is loaded anew is to be caught up and proven anew."""
     if kind == "recent_sync":
-        return True
-    since = measure.newest_job(progress, kind) if kind in BULK_JOBS else measure.newest_load(progress)
-    return done.job_id >= since
+        return 0
+    return measure.newest_job(progress, kind) if kind in BULK_JOBS else measure.newest_load(progress)
 
 
 def _at(done: Completion) -> datetime:

@@ -134,8 +134,8 @@ def test_a_live_store_that_loads_anew_is_live_again_after_the_next_audit():
     parts = list(story.bulk(load, "customers", 50_000))
     catch_up, audit = story.queued("catch_up"), story.queued("audit")
     steps = [
-        ([load, *parts[:6]], "backfilling", {"history_customers": "active", "audit": "active"}),
-        ([*parts[6:]], "backfilling", {"history_customers": "done", "catch_up": "active"}),
+        ([load, *parts[:6]], "backfilling", {"history_customers": "active", "audit": "waiting"}),
+        ([*parts[6:]], "backfilling", {"history_customers": "done", "catch_up": "waiting"}),
         ([catch_up], "catching_up", {"catch_up": "active", "live": "waiting"}),
         ([story.completed(catch_up), audit], "auditing", {"catch_up": "done", "audit": "active"}),
         ([story.completed(audit, checks())], "live", {"audit": "done", "live": "done"}),
