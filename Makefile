@@ -18,7 +18,7 @@ up: .venv/.ready ## run everything on this machine until Ctrl-C
 
 # Each worker brings its own Postgres, Redis and sandbox: two suit two cores.
 test: .venv/.ready ## all tests (ARGS="-k name" for some)
-	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadgroup $(ARGS)
 
 check: .venv/.ready ## style, types and who may import whom
 	$(BIN)/ruff check .

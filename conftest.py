@@ -1,6 +1,6 @@
 """What every test can ask for: real servers, a fresh database, real service processes, a local Shopify.
 
-postgres_server, redis_server   one of each per pytest process (so `-n 2` shares nothing), gone at the end
+postgres_server, redis_server   one of each per pytest process (so `-n 3` shares nothing), gone at the end
 database_url, redis_url         a migrated database of the test's own; an empty Redis
 sandbox_server                  the base URL of one sandbox per pytest process; a test makes its own shop
 services, module_services       start service processes as production does: by their console commands
