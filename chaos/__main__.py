@@ -81,8 +81,9 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 def _summary(result: Result) -> str:
     verdict = "equal" if result.good else "WRONG"
+    name = f"seed {result.seed}" if result.seed else result.injected[0]  # a story has no seed
     line = (
-        f"seed {result.seed}: {verdict}, {result.rows:,} rows, lost {result.lost}, duplicated "
+        f"{name}: {verdict}, {result.rows:,} rows, lost {result.lost}, duplicated "
         f"{result.duplicated}, stale {result.stale}, resurrected {result.resurrected}, "
         f"healed after {result.healed_after:.1f} s, took {result.took:.0f} s"
     )
@@ -90,7 +91,7 @@ def _summary(result: Result) -> str:
         return line
     faults = "\n".join(f"    {fault}" for fault in result.schedule)
     wrong = "\n".join(f"    {fault}" for fault in result.wrong[:SHOWN])
-    return f"{line}\n  faults:\n{faults}\n  wrong:\n{wrong}\n  logs: {KEPT / f'seed-{result.seed}'}"
+    return f"{line}\n  faults:\n{faults}\n  wrong:\n{wrong}\n  logs: {KEPT / name.replace(' ', '-')}"
 
 
 def _child(seed: int, scenario: str | None) -> int:

@@ -63,6 +63,7 @@ class Stage:
     shop: Shop
     db: asyncpg.Connection[Any]
     say: Say
+    began: float  # by the monotonic clock
 
     async def until(self, query: str, *values: object, within: float = BEGINS_WITHIN) -> None:
         """Wait until the query is true."""
@@ -161,13 +162,14 @@ async def _no_faults() -> list[str]:
 
 @asynccontextmanager
 async def _stage(folder: Path, say: Say, plan: StorePlan) -> AsyncIterator[Stage]:
+    began = time.monotonic()
     async with running(folder, {"PAGED_UP_TO": "0"}) as world:
         shop = Shop(world, plan, 1)
         await shop.open()
         await shop.connect()
         db = await asyncpg.connect(world.database_url)
         try:
-            yield Stage(world, shop, db, say)
+            yield Stage(world, shop, db, say, began)
         finally:
             db.terminate()
 
@@ -194,7 +196,7 @@ async def _judged(stage: Stage, name: str, more: Callable[[], Awaitable[list[str
         restarts=stage.world.restarts,
         frames=0,
         healed_after=seconds,
-        took=0.0,
+        took=time.monotonic() - stage.began,
     )
 
 
