@@ -19,7 +19,7 @@ import pytest
 from hostile import SECRET, Answer, dial, open_target, order, raw, request, sign
 from stores import make_store
 
-from shared.secrets import WidgetTokens
+from shared.widget_tokens import WidgetTokens
 
 PAGE = Path(__file__).parents[1] / "docs" / "attacks.md"
 BRANDS = (f"hostile-{number}" for number in itertools.count(1))

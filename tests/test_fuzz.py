@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from ingress.payloads import READERS, parse
 from shared.errors import BadPayloadError
-from shared.secrets import WidgetTokens
+from shared.widget_tokens import WidgetTokens
 
 SENT = "2026-11-20T10:00:00+00:00"
 FRAME_WITHIN = 10.0  # seconds for a stream's first frame; the machine may be busy

@@ -27,11 +27,11 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from shared.answers import SecurityHeaders
 from shared.db import Pool, check_migrated, connect
 from shared.errors import SettingError
 from shared.events import Service
 from shared.health import HealthApp, Readiness
-from shared.http import SecurityHeaders
 from shared.logs import configure_logs
 from shared.outbox import Relay
 from shared.settings import Settings, bind_address, load_settings

@@ -17,7 +17,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from shared.http import PROBLEM_JSON, ProblemError, security_headers
+from shared.answers import PROBLEM_JSON, ProblemError, security_headers
 
 LARGEST_HEAD = 32 * 1024  # bytes of request line and headers; browsers and proxies stay below 16 KiB
 REQUEST_WITHIN = 10.0  # seconds from a request's first byte to its last; Shopify itself hangs up after five

@@ -21,7 +21,7 @@ from chromium import new_chromium
 from pages import PAGE, Window
 
 from backstock.embedded import EmbeddedRedis
-from shared.secrets import WidgetTokens
+from shared.widget_tokens import WidgetTokens
 
 ALL = ("ingress", "bulk-runner", "promoter", "status")
 

@@ -17,9 +17,10 @@ from ingress.oauth import OAuth, OAuthApi
 from ingress.on_connection_created import on_connection_created
 from ingress.on_letter_replayed import on_letter_replayed
 from ingress.webhooks import Inlet, WebhookApp
+from shared.answers import SecurityHeaders
 from shared.events import ConnectionCreated, LetterReplayed, ScopesGranted
 from shared.health import PATHS, HealthApp
-from shared.http import EXCEPTION_HANDLERS, SecurityHeaders
+from shared.http import EXCEPTION_HANDLERS
 from shared.service import Parts, Wiring
 from shared.service import main as run
 from shared.shopify import Shopify

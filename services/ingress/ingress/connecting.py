@@ -15,11 +15,11 @@ import asyncpg
 import msgspec
 import structlog
 
+from shared.answers import ProblemError
 from shared.db import Connection, load_queries
 from shared.dead_letters import drop_all
 from shared.events import ConnectionCreated, ConnectionRemoved, ScopesGranted
 from shared.grants import Grant
-from shared.http import ProblemError
 from shared.outbox import emit
 from shared.shopify import ShopifyUnavailableError, StoreError
 from shared.tokens import Tokens

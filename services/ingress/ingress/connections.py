@@ -19,11 +19,12 @@ from litestar.params import Parameter
 
 from ingress.connecting import BRAND, BrandTakenError, connect, refused, remove, unavailable, valid_brand
 from ingress.signatures import shop_domain
+from shared.answers import ProblemError
 from shared.db import Connection, load_queries
 from shared.errors import PermanentError
 from shared.events import JobKind, JobQueued
 from shared.grants import Grant
-from shared.http import ProblemError, bearer, is_api_key, problems, unauthorized
+from shared.http import bearer, is_api_key, problems, unauthorized
 from shared.outbox import emit
 from shared.scopes import lacking
 from shared.shopify import ShopifyUnavailableError, StoreError

@@ -27,13 +27,14 @@ from ingress.browsers import Browsers
 from ingress.connecting import BrandTakenError, connect, refused, unavailable, valid_brand, with_implied
 from ingress.signatures import is_redirect_signed, shop_domain
 from ingress.starts import Starts
+from shared.answers import ProblemError
 from shared.db import load_queries
 from shared.grants import Grant
-from shared.http import ProblemError, problems
-from shared.secrets import WidgetTokens
+from shared.http import problems
 from shared.settings import Settings
 from shared.shopify import ShopifyUnavailableError, StoreError
 from shared.tokens import Tokens
+from shared.widget_tokens import WidgetTokens
 
 log = structlog.get_logger()
 queries = load_queries("ingress")

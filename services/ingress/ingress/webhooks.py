@@ -39,11 +39,11 @@ from ingress.payloads import (
     parse,
 )
 from ingress.signatures import is_webhook_signed, shop_domain
+from shared.answers import PROBLEM_JSON, ProblemError
 from shared.db import Connection, Pool, load_queries
 from shared.dead_letters import Aside, erase, set_aside
 from shared.errors import BadPayloadError
 from shared.events import BulkFinished, StagedBatch
-from shared.http import PROBLEM_JSON, ProblemError
 from shared.outages import end_if_cancelled
 from shared.outbox import emit
 from shared.rows import RedactionRow, count, stage

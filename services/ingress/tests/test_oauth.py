@@ -18,7 +18,8 @@ from cryptography.fernet import Fernet
 
 from ingress.browsers import Browsers
 from ingress.signatures import is_redirect_signed
-from shared.secrets import TokenVault, WidgetTokens
+from shared.secrets import TokenVault
+from shared.widget_tokens import WidgetTokens
 
 NUMBERS = itertools.count(1)
 SECRET = "sandbox-client-secret"

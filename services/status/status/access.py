@@ -8,8 +8,9 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from shared.http import ProblemError, bearer, is_api_key, unauthorized
-from shared.secrets import WidgetTokens
+from shared.answers import ProblemError
+from shared.http import bearer, is_api_key, unauthorized
+from shared.widget_tokens import WidgetTokens
 
 READS = re.compile(r"/api/sync/[^/]+/(status|events|data)|/widget(\.[a-z]+)?\.js")
 

@@ -16,7 +16,7 @@ from litestar.types import ASGIApp
 
 from shared.db import Pool, load_queries
 from shared.http import problems
-from shared.secrets import WidgetTokens
+from shared.widget_tokens import WidgetTokens
 from status.access import Access
 from status.data import Data, DataReader
 from status.document import Document

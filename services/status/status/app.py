@@ -11,12 +11,13 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
+from shared.answers import SecurityHeaders
 from shared.events import EVENTS
 from shared.health import PATHS, HealthApp
-from shared.http import EXCEPTION_HANDLERS, SecurityHeaders
-from shared.secrets import WidgetTokens
+from shared.http import EXCEPTION_HANDLERS
 from shared.service import Parts, Wiring
 from shared.service import main as run
+from shared.widget_tokens import WidgetTokens
 from status.access import Access, ForeignPages
 from status.api import Reading, SyncApi
 from status.hub import Hub

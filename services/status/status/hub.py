@@ -21,8 +21,8 @@ import structlog
 from litestar.types import Message
 from prometheus_client import Counter, Gauge
 
+from shared.answers import ProblemError
 from shared.db import Pool
-from shared.http import ProblemError
 from shared.outages import end_if_cancelled
 from status.snapshot import Snapshot, read_snapshot, read_snapshots
 

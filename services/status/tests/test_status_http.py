@@ -17,7 +17,7 @@ from status_history import Story, first_sync
 
 from shared.db import connect
 from shared.outbox import emit
-from shared.secrets import WidgetTokens
+from shared.widget_tokens import WidgetTokens
 from status.data import DataReader
 from status.hub import REFRESH
 

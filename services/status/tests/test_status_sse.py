@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from shared.http import ProblemError
+from shared.answers import ProblemError
 from status import hub as hub_module
 from status import sse
 from status.hub import Channel, Hub, encode
