@@ -16,7 +16,7 @@ demo: .venv/.ready ## copy a local demo store and prove that every table is equa
 up: .venv/.ready ## run everything on this machine until Ctrl-C
 	$(BIN)/backstock up $(ARGS)
 
-# Each worker brings its own Postgres, Redis and sandbox: two suit two cores.
+# Each worker brings its own Postgres, Redis and sandbox, and waits often: three keep two cores busy.
 test: .venv/.ready ## all tests (ARGS="-k name" for some)
 	$(BIN)/pytest -n 3 --dist loadgroup $(ARGS)
 
