@@ -2,7 +2,7 @@
 
     services --proxy--> Postgres, Redis, Shopify          Shopify --proxy--> ingress
 
-Whatever ends is started again by the same supervisor that `backstock up` uses.
+Whatever ends is started again by the same supervisor that `backstock up` uses, on the socket it had.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from backstock.up import command
 from chaos.proxy import Proxy
 from chaos.schedule import SERVICES, WIRES
 from shared.db import migrate
+from shared.listeners import listen
 
 DATABASE = "chaos"
 API_KEY = "chaos-api-key-0123456789"
@@ -50,6 +51,10 @@ class World:
         self.postgres = EmbeddedPostgres(folder / "postgres")
         self.redis = EmbeddedRedis(folder / "redis", aof=redis_keeps_a_file)
         self.ports = {name: free_port() for name in ("sandbox", "ingress", "status")}
+        self.listeners = {
+            name: listen(f"{name.upper()}_BIND", f"{HOST}:{self.ports[name]}")
+            for name in ("ingress", "status")
+        }
         self.proxies = {
             "postgres": Proxy(lambda: self.postgres.port),
             "redis": Proxy(lambda: self.redis.port),
@@ -156,8 +161,15 @@ class World:
     def _service(self, name: str, env: dict[str, str]) -> Service:
         program = name.rstrip("-12")
         port = self.ports.get(name) or free_port()
-        own = {"HEALTH_BIND": "" if name in self.ports else f"{HOST}:{port}"}
-        return Service(name, [command(program)], env | own, f"http://{HOST}:{port}/readyz")
+        held = self.listeners.get(name)
+        own = {"HEALTH_BIND": "" if held else f"{HOST}:{port}"}
+        return Service(
+            name,
+            [command(program)],
+            env | own,
+            f"http://{HOST}:{port}/readyz",
+            listeners={f"{name.upper()}_BIND": held} if held else {},
+        )
 
     def _say(self, name: str, line: str) -> None:
         if line.startswith("ended"):
@@ -174,6 +186,8 @@ async def running(
     (folder / "logs").mkdir()
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(world.http.aclose)
+        for listener in world.listeners.values():
+            stack.enter_context(listener)
         for server in (world.postgres, world.redis):
             stack.callback(server.stop)
             server.start()

@@ -476,6 +476,14 @@ MUTATIONS = (
     ),
     Mutation(
         "clean end",
+        "a request that is on its way to a server that ends is cut off",
+        f"{SHARED}/sockets.py",
+        "        if self._answers():\n            super().shutdown()",
+        "        if True:\n            super().shutdown()",
+        "shared/tests/test_sockets.py::test_a_request_on_its_way_to_a_server_that_ends_is_answered",
+    ),
+    Mutation(
+        "clean end",
         "a cancellation that a driver swallowed is lost",
         f"{SHARED}/outages.py",
         "task.cancelling() > 0",

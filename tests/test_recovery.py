@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+from contextlib import closing
 
 import redis
 from absent import leases_run_out, messages_are_claimable
+from hostile import open_target
 from stores import make_store
+
+from backstock.supervisor import Service, Supervisor
+from backstock.up import command
+from shared.listeners import listen
 
 LIVE_WITHIN = 60  # seconds; a test's store is small, two cores may be busy
 CHANGES = 25  # a second: about two webhooks each
@@ -91,6 +98,46 @@ async def test_every_service_restarts_under_webhooks_and_none_is_lost(services, 
         counters = (await store.http.get(f"{store.control}/log")).json()["counters"]
         assert counters["webhooks_delivered"] >= 8 * CHANGES
         assert "webhooks_subscriptions_removed" not in counters
+
+
+async def test_a_restart_of_ingress_refuses_no_webhook(services, until):
+    """SIGTERM under webhooks: who comes while no ingress runs waits for the next one, which answers."""
+    (services.folder / "logs").mkdir()
+    with closing(listen("INGRESS_BIND", services.ingress_url.removeprefix("http://"))) as listener:
+        ingress = Service(
+            "ingress",
+            [command("ingress")],
+            services.env,
+            f"{services.ingress_url}/readyz",
+            listeners={"INGRESS_BIND": listener},
+        )
+        async with Supervisor([ingress], [], services.folder, lambda *_: None).running():
+            target = await open_target(services, "restarted")
+            answers, enough = [], asyncio.Event()
+
+            async def deliver():
+                while not enough.is_set():
+                    answer = await target.webhook("orders/delete", b'{"id": 1}', Connection="close")
+                    answers.append(answer.status_code)
+
+            async with asyncio.TaskGroup() as deliveries:
+                for _ in range(SENDERS):
+                    deliveries.create_task(deliver())
+                await until(lambda: len(answers) > 2 * SENDERS)
+                first = ingress.process.pid
+                os.kill(first, signal.SIGTERM)
+                await until(lambda: ingress.process.pid != first, RESTARTED_WITHIN)
+                before = len(answers)
+                await until(lambda: len(answers) > before + 2 * SENDERS, RESTARTED_WITHIN)
+                enough.set()
+            assert set(answers) == {200}
+            assert await target.count("control.webhook_deliveries") == len(answers)
+            await target.http.aclose()
+            await target.db.close()
+
+
+SENDERS = 8
+RESTARTED_WITHIN = 30  # seconds; one takes two, also on two busy cores
 
 
 async def test_a_service_ends_after_the_transaction_it_is_in(services, until):

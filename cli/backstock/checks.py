@@ -15,10 +15,8 @@ import redis.asyncio
 from redis.exceptions import AuthenticationError, RedisError
 
 from backstock.errors import CommandError
-from backstock.ports import port_is_free
 from backstock.programs import OLDEST_POSTGRES, OLDEST_REDIS
 from shared.errors import SettingError
-from shared.settings import bind_address
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
@@ -33,15 +31,6 @@ class Finding:
     subject: str
     ok: bool
     detail: str
-
-
-def require_free(setting: str, bind: str) -> None:
-    host, port = _address(setting, bind)
-    if not port_is_free(port, host):
-        raise CommandError(
-            f"port {port} is busy: stop what listens on {host}:{port}, or set {setting} to another one "
-            f"(for example {setting}={host}:{port + 100})"
-        )
 
 
 async def check_postgres(url: str) -> str:
@@ -109,13 +98,6 @@ def _finding(subject: str, answer: str | BaseException) -> Finding:
             return Finding(subject, ok=False, detail=str(answer))
         case _:
             raise answer
-
-
-def _address(setting: str, bind: str) -> tuple[str, int]:
-    try:
-        return bind_address(bind)
-    except ValueError as error:
-        raise SettingError(f"{setting} {error}") from None
 
 
 def _without_password(url: str) -> str:

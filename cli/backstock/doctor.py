@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import httpx
 from cryptography.fernet import Fernet
 
-from backstock.checks import check_postgres, check_redis, require_free
+from backstock.checks import check_postgres, check_redis
 from backstock.errors import CommandError
 from backstock.programs import account_for_servers, find_postgres, find_redis
 from backstock.up import DEFAULT_BINDS
+from shared.listeners import listen
 from shared.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ async def _service(service: str, url: str, bind: str) -> str:
         async with httpx.AsyncClient(timeout=ANSWERS_WITHIN) as client:
             answer = await client.get(f"{url}/readyz")
     except httpx.TransportError:
-        require_free(f"{service}_BIND", bind)
+        listen(f"{service}_BIND", bind).close()
         return f"not running at {url}; `backstock up` starts it"
     if answer.is_success:
         return f"ready at {url}"

@@ -37,12 +37,12 @@ def free_port() -> int:
     raise OSError(f"no port from {OURS[0]} to {OURS[-1]} of {HOST} is free")
 
 
-def port_is_free(port: int, host: str = HOST) -> bool:
+def port_is_free(port: int) -> bool:
     with socket.socket() as probe:
         # else connections that a stopped server left in TIME_WAIT would look like a listener
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind((HOST, port))
         except OSError:
             return False
         return True

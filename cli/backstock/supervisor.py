@@ -2,6 +2,9 @@
 
 spawn -> log lines to file (and screen) -> ended? wait with growing backoff -> spawn again, always
 
+A socket that others connect to is held here and handed over to each process in turn: who connects while a
+service starts again waits, and is not refused.
+
 A service that ends is started again whatever its exit code: an orderly exit may only mean that its stream
 was gone for a moment. Only before everything has been ready once does a configuration error end the start.
 """
@@ -25,6 +28,7 @@ from backstock.children import die_with_parent
 from backstock.errors import CommandError
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
@@ -39,19 +43,24 @@ FIRST_BACKOFF = 0.5  # seconds
 LONGEST_BACKOFF = 15.0  # seconds
 STEADY_AFTER = 30.0  # seconds of running after which the next failure counts as the first
 LOOK_EVERY = 0.25  # seconds between two looks at a process or store
+ANSWERS_WITHIN = 5.0  # seconds for one answer about readiness, which takes two at the most
 LOG_BYTES = 5_000_000  # per file; one older file is kept
 LONGEST_LINE = 1_000_000  # bytes of one log line
 
 
 @dataclass
 class Service:
-    """One process to keep alive. `ready_url` answers 200 when it can do its work."""
+    """One process to keep alive. `ready_url` answers 200 when it can do its work.
+
+    `listeners`: sockets that its processes inherit, each by the setting that names it.
+    """
 
     name: str
     argv: Sequence[str]
     env: Mapping[str, str]
     ready_url: str
     stops_last: bool = False  # others still talk to it while they end
+    listeners: Mapping[str, socket.socket] = field(default_factory=dict)
     process: asyncio.subprocess.Process | None = None
     exit_code: int | None = None
     restarts: int = 0
@@ -106,7 +115,8 @@ class Supervisor:
     async def _run_once(self, service: Service, log: Callable[[str], None]) -> None:
         service.process = await asyncio.create_subprocess_exec(
             *service.argv,
-            env=service.env,
+            env={**service.env, **{name: f"fd://{one.fileno()}" for name, one in service.listeners.items()}},
+            pass_fds=[one.fileno() for one in service.listeners.values()],
             cwd=self.folder,  # a .env in the user's folder has been read already, and may not apply (demo)
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -139,22 +149,26 @@ class Supervisor:
 
     async def _until_ready(self) -> None:
         deadline = time.monotonic() + READY_WITHIN
-        waiting = {service.name: "not asked yet" for service in self.services}
-        async with httpx.AsyncClient(timeout=5) as client:
-            while waiting:
-                for service in [s for s in self.services if s.name in waiting]:
-                    _give_up_on_hopeless(service)
-                    why = await _why_not_ready(client, service)
-                    if why is None:
-                        del waiting[service.name]
-                    else:
-                        waiting[service.name] = why
-                if waiting and time.monotonic() > deadline:
-                    who = "; ".join(f"{name}: {why}" for name, why in waiting.items())
-                    raise CommandError(
-                        f"not ready within {READY_WITHIN:.0f} s: {who}. Logs: {self.folder / 'logs'}"
-                    )
-                await asyncio.sleep(LOOK_EVERY / 2 if waiting else 0)
+        waiting = {service.name: "has not answered yet" for service in self.services}
+        async with httpx.AsyncClient(timeout=ANSWERS_WITHIN) as client:
+            asking = [asyncio.create_task(_ask(client, service, waiting)) for service in self.services]
+            try:
+                while waiting:
+                    done, _ = await asyncio.wait(asking, timeout=LOOK_EVERY)
+                    for task in done:
+                        task.result()  # raises what it did not expect
+                    for service in self.services:
+                        if service.name in waiting:
+                            _give_up_on_hopeless(service)
+                    if waiting and time.monotonic() > deadline:
+                        who = "; ".join(f"{name}: {why}" for name, why in waiting.items())
+                        raise CommandError(
+                            f"not ready within {READY_WITHIN:.0f} s: {who}. Logs: {self.folder / 'logs'}"
+                        )
+            finally:
+                for task in asking:
+                    task.cancel()
+                await asyncio.gather(*asking, return_exceptions=True)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -170,6 +184,14 @@ def _give_up_on_hopeless(service: Service) -> None:
             f"{service.name} ended {service.restarts} times before it was ready, "
             f"with code {service.exit_code}: {service.last_line}"
         )
+
+
+async def _ask(client: httpx.AsyncClient, service: Service, waiting: dict[str, str]) -> None:
+    """Until it is ready. A question may be long on its way: a socket that is held here takes it at once."""
+    while why := await _why_not_ready(client, service):
+        waiting[service.name] = why
+        await asyncio.sleep(LOOK_EVERY / 2)
+    del waiting[service.name]
 
 
 async def _why_not_ready(client: httpx.AsyncClient, service: Service) -> str | None:

@@ -1,6 +1,6 @@
 """`backstock up`: from nothing to four running services on this machine.
 
-keys, .env -> ports free? settings and own servers right? -> Postgres, Redis (embedded where no URL is set)
+keys, .env -> ports taken; settings and own servers right? -> Postgres, Redis (embedded where no URL is set)
 -> migrate -> services -> ready
 """
 
@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 
-from backstock.checks import check_postgres, check_redis, require_free
+from backstock.checks import check_postgres, check_redis
 from backstock.embedded import EmbeddedPostgres, EmbeddedRedis
 from backstock.errors import CommandError
 from backstock.ports import HOST, free_port, port_is_free
 from backstock.supervisor import Service, Supervisor
 from shared.db import migrate
-from shared.settings import bind_address, read_settings
+from shared.listeners import bind_address, listen
+from shared.settings import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+    import socket
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from backstock.home import Home
     from backstock.server import Server
@@ -56,12 +58,14 @@ async def running(plan: Plan) -> AsyncIterator[None]:
     """Everything runs inside. `plan.env` then holds the addresses of what was started."""
     with ExitStack() as stack:
         stack.enter_context(plan.home.locked())
-        _require_free_ports(plan)
+        listeners = _listen(plan, stack)
         await _check_what_is_given(plan)
         stores = await _start_stores(plan, stack)
         settings = _checked_settings(plan, plan.env)
         await migrate(settings.database_url)
-        supervisor = Supervisor([*plan.extra, *_services(plan)], stores, plan.home.folder, plan.show)
+        supervisor = Supervisor(
+            [*plan.extra, *_services(plan, listeners)], stores, plan.home.folder, plan.show
+        )
         async with supervisor.running():
             stack.enter_context(plan.home.announced(_published(settings) | local_urls(plan)))
             yield
@@ -118,10 +122,10 @@ def command(name: str) -> str:
     return str(path)
 
 
-def _require_free_ports(plan: Plan) -> None:
-    for name in DEFAULT_BINDS:
-        if name.lower() in plan.only:
-            require_free(f"{name}_BIND", plan.env[f"{name}_BIND"])
+def _listen(plan: Plan, stack: ExitStack) -> dict[str, socket.socket]:
+    """The sockets of ingress and status by their settings, open until the end of everything."""
+    settings = [f"{name}_BIND" for name in DEFAULT_BINDS if name.lower() in plan.only]
+    return {name: stack.enter_context(listen(name, plan.env[name])) for name in settings}
 
 
 async def _start_stores(plan: Plan, stack: ExitStack) -> list[Server]:
@@ -178,26 +182,25 @@ def _published(settings: Settings) -> dict[str, str]:
     }
 
 
-def _services(plan: Plan) -> list[Service]:
+def _services(plan: Plan, listeners: Mapping[str, socket.socket]) -> list[Service]:
     names = [name for name in plan.only if name != "bulk-runner"]
     if "bulk-runner" in plan.only:
         count = plan.bulk_runners
         names += (
             ["bulk-runner"] if count == 1 else [f"bulk-runner-{number}" for number in range(1, count + 1)]
         )
-    return [_service(name, plan.env) for name in names]
+    return [_service(name, plan.env, listeners) for name in names]
 
 
-def _service(name: str, env: dict[str, str]) -> Service:
+def _service(name: str, env: dict[str, str], listeners: Mapping[str, socket.socket]) -> Service:
     """Ingress and status answer where the settings say; the others get a health address of their own."""
-    if name.upper() in DEFAULT_BINDS:
-        bind = env[f"{name.upper()}_BIND"]
-        env = env | {"HEALTH_BIND": ""}
-    else:
-        bind = f"{HOST}:{free_port()}"
-        env = env | {"HEALTH_BIND": bind}
+    setting = f"{name.upper()}_BIND"
+    own = {setting: listeners[setting]} if setting in listeners else {}
+    bind = env[setting] if own else f"{HOST}:{free_port()}"
+    env = os.environ | env | {"HEALTH_BIND": "" if own else bind}
     program = "bulk-runner" if name.startswith("bulk-runner") else name
-    return Service(name, [command(program)], os.environ | env, ready_url=f"http://{_reachable(bind)}/readyz")
+    ready_url = f"http://{_reachable(bind)}/readyz"
+    return Service(name, [command(program)], env, ready_url, listeners=own)
 
 
 def _reachable(bind: str) -> str:

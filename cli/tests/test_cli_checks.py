@@ -1,13 +1,10 @@
 """What is wrong before the start is said in one line that names the setting and the remedy."""
 
-import socket
-
 import pytest
 
-from backstock.checks import check_postgres, check_redis, findings, require_free
+from backstock.checks import check_postgres, check_redis, findings
 from backstock.errors import CommandError
 from backstock.ports import free_port
-from shared.errors import SettingError
 
 
 async def test_servers_that_serve_are_named_with_their_version(database_url, redis_url):
@@ -55,23 +52,6 @@ async def test_a_postgres_that_is_too_old_is_refused(monkeypatch, postgres_serve
     monkeypatch.setattr("backstock.checks.OLDEST_POSTGRES", 1000)
     with pytest.raises(CommandError, match=r"DATABASE_URL: .* use 1000 or newer"):
         await check_postgres(postgres_server.url())
-
-
-def test_a_busy_port_is_named_with_the_setting_that_changes_it():
-    """The line names the port, the setting and an example."""
-    with socket.socket() as squatter:
-        squatter.bind(("127.0.0.1", 0))
-        squatter.listen()
-        port = squatter.getsockname()[1]
-        with pytest.raises(CommandError, match=rf"port {port} is busy: .*set INGRESS_BIND to another"):
-            require_free("INGRESS_BIND", f"127.0.0.1:{port}")
-    require_free("INGRESS_BIND", f"127.0.0.1:{port}")
-
-
-def test_an_address_that_is_none_is_told():
-    """A missing port is a wrong setting, not a traceback."""
-    with pytest.raises(SettingError, match="STATUS_BIND is not HOST:PORT"):
-        require_free("STATUS_BIND", "localhost")
 
 
 async def test_doctor_asks_everything_even_when_something_is_wrong():

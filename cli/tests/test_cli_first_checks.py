@@ -79,7 +79,7 @@ def test_settings_and_own_servers_are_checked_before_anything_is_made(up):
     assert "SHOPIFY_CLIENT_SECRET is missing" in up()
     with socket.create_server(("127.0.0.1", 0)) as busy:
         here = f"127.0.0.1:{busy.getsockname()[1]}"
-        assert "set INGRESS_BIND to another" in up(INGRESS_BIND=here, **SECRET)
+        assert "set INGRESS_BIND to another address" in up(INGRESS_BIND=here, **SECRET)
     assert "REDIS_URL: no Redis answers" in up(REDIS_URL=f"redis://{here}", **SECRET)
     with old_redis() as url:
         assert "is Redis 6.2.14" in up(REDIS_URL=url, **SECRET)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 
 import httpx
@@ -69,6 +70,32 @@ async def test_a_killed_service_comes_back(folder, until):
 
         await until(answers, what="the service answers again")
     assert one.exit_code is not None
+
+
+async def test_who_connects_while_a_service_starts_again_waits(folder, monkeypatch):
+    """The socket is ours: each process in turn takes from it, and nobody is refused."""
+    monkeypatch.setattr("backstock.supervisor.FIRST_BACKOFF", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/readyz"
+        one = Service(
+            "one", [sys.executable, "-c", TAKES_OVER], os.environ, url, listeners={"BIND": listener}
+        )
+        async with supervisor(folder, one).running(), httpx.AsyncClient(timeout=30) as client:
+            for times in range(1, 4):  # each process answers once, and ends
+                assert (await client.get(url)).is_success
+                assert one.restarts >= times
+
+
+TAKES_OVER = """
+import http.server, os, socket
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+    def log_message(self, *_): pass
+server = http.server.HTTPServer(("127.0.0.1", 0), Answer, bind_and_activate=False)
+server.socket = socket.socket(fileno=int(os.environ["BIND"].removeprefix("fd://")))
+server.handle_request()
+"""
 
 
 async def test_a_service_that_leaves_in_order_comes_back_too(folder, until):

@@ -32,9 +32,10 @@ from shared.db import Pool, check_migrated, connect
 from shared.errors import SettingError
 from shared.events import Service
 from shared.health import HealthApp, Readiness
+from shared.listeners import address_of, listen_or_adopt
 from shared.logs import configure_logs
 from shared.outbox import Relay
-from shared.settings import Settings, bind_address, load_settings
+from shared.settings import Settings, load_settings
 from shared.sockets import LOOK_EVERY, ClientConnection, Gate
 from shared.starting import Patience, StoppedError
 from shared.stream import Route, check_redis, make_broker
@@ -45,7 +46,6 @@ log = structlog.get_logger()
 CONFIGURATION_ERROR = 78  # EX_CONFIG of sysexits.h: trying again without a change is of no use
 ENDS_WITHIN = 16.0  # seconds from the failure of a task, or the signal; the steps of an end add up to 14
 HTTP_GRACE = 3  # seconds that open requests (SSE above all) get at the end
-SOCKET_BACKLOG = 2048
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,10 @@ async def _run(service: Service, settings: Settings, wire: Wire) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with _connections(service, settings, stop) as parts, wire(parts) as wiring:
         app = wiring.app or SecurityHeaders(HealthApp(parts.readiness))
-        server = _server(app, settings.request_within)
-        listener = (
-            _listen(f"{service.upper()}_BIND", wiring.bind)
-            if wiring.bind
-            else _listen("HEALTH_BIND", settings.health_bind)
-        )
+        server = _Server(app, Gate(request_within=settings.request_within))
+        setting = f"{service.upper()}_BIND" if wiring.bind else "HEALTH_BIND"
+        bind = wiring.bind or settings.health_bind
+        listener = listen_or_adopt(setting, bind) if bind else None
         async with asyncio.TaskGroup() as tasks:
             jobs: tuple[Task, ...] = (
                 parts.route.run,
@@ -115,7 +113,7 @@ async def _run(service: Service, settings: Settings, wire: Wire) -> None:
             for task in working:
                 task.add_done_callback(_end_if_failed)
             serving = tasks.create_task(server.serve(sockets=[listener])) if listener else None
-            log.info("service.started", bind=wiring.bind or settings.health_bind or None)
+            log.info("service.started", bind=address_of(listener) if listener else None)
             await stop.wait()
             log.info("service.stopping")
             _end_soon()
@@ -174,6 +172,21 @@ async def _connections(service: Service, settings: Settings, stop: asyncio.Event
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers, for the process has one idea of its end, and with bounds."""
 
+    def __init__(self, app: Any, gate: Gate) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                http=partial(ClientConnection, gate),  # type: ignore[arg-type] # called like a class
+                ws="none",
+                timeout_graceful_shutdown=HTTP_GRACE,
+            )
+        )
+        self.gate = gate
+
     async def on_tick(self, counter: int) -> bool:
         if counter % LOOK_EVERY == 0:
             now = asyncio.get_running_loop().time()
@@ -182,35 +195,10 @@ class _Server(uvicorn.Server):
                     connection.look(now)
         return await super().on_tick(counter)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.gate.closing = True
+        await super().shutdown(sockets)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def _server(app: Any, request_within: float) -> _Server:
-    gate = Gate(request_within=request_within)
-    return _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            http=partial(ClientConnection, gate),  # type: ignore[arg-type] # called like a class
-            ws="none",
-            timeout_graceful_shutdown=HTTP_GRACE,
-        )
-    )
-
-
-def _listen(setting: str, bind: str) -> socket.socket | None:
-    if not bind:
-        return None
-    host, port = bind_address(bind)
-    try:
-        return socket.create_server((host, port), backlog=SOCKET_BACKLOG)
-    except OSError as error:
-        raise SettingError(
-            f"{setting}: cannot listen on {bind} ({error.strerror}): stop what uses the port, "
-            f"or set {setting} to a free one"
-        ) from error

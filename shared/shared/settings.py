@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import SettingError
+from shared.listeners import check_bind
 
 REMEDIES = {
     "database_url": "set DATABASE_URL, for example postgresql://user:password@127.0.0.1:5432/backstock, "
@@ -85,9 +86,9 @@ class Settings(BaseSettings):
 
     @field_validator("ingress_bind", "status_bind", "health_bind")
     @classmethod
-    def _host_and_port(cls, value: str) -> str:
+    def _to_listen_on(cls, value: str) -> str:
         if value:
-            bind_address(value)
+            check_bind(value)
         return value
 
     @field_validator("backstock_api_key")
@@ -158,14 +159,6 @@ def _checked_url(value: str, *schemes: str) -> str:
     if parts.scheme not in schemes:
         raise ValueError(f"is not a {schemes[0]}:// URL")
     return value
-
-
-def bind_address(value: str) -> tuple[str, int]:
-    """`127.0.0.1:8001` -> (`127.0.0.1`, 8001)."""
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:  # noqa: PLR2004 - the largest port
-        raise ValueError("is not HOST:PORT, for example 127.0.0.1:8001")
-    return host.strip("[]"), int(port)
 
 
 def read_settings() -> Settings:

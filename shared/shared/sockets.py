@@ -2,6 +2,7 @@
 
 first byte -> head whole (431 beyond LARGEST_HEAD) -> body whole, within REQUEST_WITHIN in all (408)
 an answer that nobody reads: cut off after STALLED_FOR
+the server ends: what is asked is answered, also what is on its way at this moment, and nothing more is asked
 more connections than there is room for: who has waited longest without a whole request makes room
 
 Nothing here waits by itself: the server looks at every connection once a second.
@@ -24,15 +25,18 @@ REQUEST_WITHIN = 10.0  # seconds from a request's first byte to its last; Shopif
 STALLED_FOR = 30.0  # seconds that an answer waits for a client that does not read on
 MOST_CONNECTIONS = 12_000  # of a process, 10,000 SSE clients among them
 FILES_OF_OURS = 100  # files that stay free for Postgres, Redis, Shopify and logs
+FIRST_REQUEST_WITHIN = 1.0  # seconds for a connection whose server ends before its first byte has come
+NEXT_REQUEST_WITHIN = 0.2  # seconds for one that has been answered: its client may be asking again just now
 LOOK_EVERY = 10  # ticks of uvicorn, which has ten a second
 
 
 class Gate:
-    """What the connections of one server share: their limit, and who has not sent a whole request yet."""
+    """What the connections of one server share: their limit, who has not asked yet, the end."""
 
     def __init__(self, *, most: int = 0, request_within: float = REQUEST_WITHIN) -> None:
         self.most = most or _room()
         self.request_within = request_within
+        self.closing = False  # the server ends
         self.waiting: dict[ClientConnection, None] = {}  # the longest first
 
 
@@ -56,6 +60,8 @@ class ClientConnection(HttpToolsProtocol):
         self._wait()
         if len(self.connections) > self.gate.most:
             next(iter(self.gate.waiting)).transport.abort()
+        if self.gate.closing:
+            self.shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_more()
@@ -80,10 +86,20 @@ class ClientConnection(HttpToolsProtocol):
             self._refusal = _large_head()
             raise ValueError
         super().on_headers_complete()
+        if self.gate.closing:
+            self.shutdown()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._wait_no_more()
+
+    def shutdown(self) -> None:
+        """The server ends. Closing at once would fail a request whose bytes are on their way here."""
+        if self._answers():
+            super().shutdown()  # closed behind the answer
+        else:
+            within = FIRST_REQUEST_WITHIN if self.cycle is None else NEXT_REQUEST_WITHIN
+            self.loop.call_later(within, self._close_unless_it_answers)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -115,6 +131,13 @@ class ClientConnection(HttpToolsProtocol):
             self.cycle.disconnected = True  # the app hears that its client has gone, and answers nothing
             self.cycle.message_event.set()
         self.transport.close()
+
+    def _answers(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _close_unless_it_answers(self) -> None:
+        if not self._answers():
+            self.transport.close()
 
     def _wait(self) -> None:
         self._waits_since = self.loop.time()

@@ -6,7 +6,8 @@ import pytest
 from cryptography.fernet import Fernet
 
 from shared.errors import SettingError
-from shared.settings import Settings, bind_address, load_settings, read_settings
+from shared.listeners import bind_address
+from shared.settings import Settings, load_settings, read_settings
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 GOOD = {

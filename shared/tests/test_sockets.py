@@ -8,14 +8,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import asynccontextmanager
-from functools import partial
 
 import pytest
-import uvicorn
 
-from shared import sockets
+from shared import service, sockets
 from shared.service import _Server
-from shared.sockets import ClientConnection, Gate
+from shared.sockets import Gate
 
 ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNK = b"x" * 2**20
@@ -47,8 +45,7 @@ def serving(until):
 
     @asynccontextmanager
     async def serve(app, **gate):
-        connection = partial(ClientConnection, Gate(**gate))
-        server = _Server(uvicorn.Config(app, log_config=None, lifespan="off", http=connection, ws="none"))
+        server = _Server(app, Gate(**gate))
         with socket.create_server(("127.0.0.1", 0)) as listener:
             task = asyncio.create_task(server.serve(sockets=[listener]))
             await until(lambda: server.started)
@@ -98,3 +95,56 @@ async def test_who_has_waited_longest_makes_room(serving):
         assert not silent[1][0].at_eof()
         for writer in (asking, newest, *(writer for _, writer in silent)):
             writer.close()
+
+
+@asynccontextmanager
+async def two_clients(until):
+    """A server that runs, a connection that has asked nothing yet, and one that has been answered."""
+    server = _Server(hello, Gate())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ending = asyncio.create_task(server.serve(sockets=[listener]))
+        await until(lambda: server.started)
+        fresh, used = [await dial(listener.getsockname()[1]) for _ in range(2)]
+        assert b"connection: close" not in await asked(used)
+        await until(lambda: len(server.server_state.connections) == 2)
+        server.should_exit = True
+        yield server, fresh, used
+        async with asyncio.timeout(WITHIN):
+            assert [await reader.read() for reader, _ in (fresh, used)] == [b"", b""]
+            await ending
+        for _, writer in (fresh, used):
+            writer.close()
+            await writer.wait_closed()
+
+
+async def test_a_request_on_its_way_to_a_server_that_ends_is_answered(until, monkeypatch):
+    """Also on a connection that has asked nothing yet; with the answer both are closed."""
+    monkeypatch.setattr(sockets, "FIRST_REQUEST_WITHIN", WITHIN)  # the test may be slow to ask
+    monkeypatch.setattr(sockets, "NEXT_REQUEST_WITHIN", WITHIN)
+    monkeypatch.setattr(service, "HTTP_GRACE", WITHIN)
+    async with two_clients(until) as (server, fresh, used):
+        await until(lambda: server.gate.closing)
+        for connection in (fresh, used):
+            assert b"connection: close" in await asked(connection)
+
+
+async def test_who_asks_nothing_more_does_not_hold_up_the_end(until, monkeypatch):
+    """Silent connections are closed, not waited for until the end's own bound."""
+    monkeypatch.setattr(service, "HTTP_GRACE", 2 * WITHIN)
+    async with two_clients(until):
+        pass
+
+
+async def hello(_scope, _receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"hi"})
+
+
+async def asked(connection):
+    """The head of one answer, in lower case."""
+    reader, writer = connection
+    writer.write(ASK)
+    async with asyncio.timeout(WITHIN):
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(2)
+    return head.lower()
