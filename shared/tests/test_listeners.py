@@ -43,7 +43,7 @@ def test_a_busy_port_is_named_with_the_setting_that_changes_it():
         here = f"127.0.0.1:{squatter.getsockname()[1]}"
         with pytest.raises(
             SettingError,
-            match=rf"^INGRESS_BIND: cannot listen on {here} \([^()]+\): .*set INGRESS_BIND to another address",
+            match=rf"^INGRESS_BIND: cannot listen on {here} \([^()]+\): .*set INGRESS_BIND to another",
         ):
             listen("INGRESS_BIND", here)
     listen("INGRESS_BIND", here).close()
